@@ -1,0 +1,41 @@
+# Every target sets itself up; the environment is made again only when its inputs change.
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+STAMP := $(VENV)/.made-from-pyproject
+METHODS := grpo opsd sdpo rlsd cepo
+DEMO_STEPS ?= 6
+DEMO_RUNS := runs/demo-$(shell date +%Y%m%d-%H%M%S)
+
+export HF_HUB_OFFLINE := 1
+export OMP_NUM_THREADS := 1
+
+.PHONY: setup test demo check format
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --upgrade pip
+	@echo "installing torch, then everything else (a few minutes the first time)"
+	$(PYTHON) -m pip install --quiet torch==2.13.0
+	$(PYTHON) -m pip install --quiet -e '.[dev]'
+	touch $@
+
+test: setup
+	$(PYTHON) -m pytest -n 2
+
+check: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyright
+	$(VENV)/bin/lint-imports
+
+format: setup
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+demo: setup
+	@for method in $(METHODS); do \
+	  $(PYTHON) -m core.train --method $$method --steps $(DEMO_STEPS) --runs-dir $(DEMO_RUNS) --run-id $$method || exit $$?; \
+	done
+	@$(PYTHON) -m core.summary $(DEMO_RUNS)

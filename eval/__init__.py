@@ -1,0 +1,1 @@
+"""The benchmarks: the paper's five tasks through lmms-eval."""
