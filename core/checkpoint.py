@@ -1,0 +1,103 @@
+"""Checkpoints of a run: weights, optimizer and teacher after a whole step, written all or nothing.
+
+What else a step depends on (λ, learning rate, problems, seeds of sampling) is a pure function of the step and the run's
+seed, so a resumed run continues with the numbers of an uninterrupted one.
+"""
+
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from core.errors import InputError
+from core.policy import Policy
+from core.teachers import TeacherWeights
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The newest `keep` checkpoints of a run, in `folder/step-000010` and so on."""
+
+    folder: Path
+    keep: int
+
+    def save(
+        self, step: int, method: str, policy: Policy, optimizer: torch.optim.Optimizer, teacher: TeacherWeights
+    ) -> None:
+        """Write the state after `step`; an interrupted write leaves the earlier checkpoints as they were."""
+        target = self.folder / f"step-{step:06d}"
+        unfinished = self.folder / f".unfinished-{step:06d}"
+        for leftover in (unfinished, target):
+            shutil.rmtree(leftover, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        save_file({n: p.detach().contiguous() for n, p in policy.trainable.items()}, unfinished / "weights.safetensors")
+        save_file(teacher.snapshot, unfinished / "teacher.safetensors")
+        torch.save(optimizer.state_dict(), unfinished / "optimizer.pt")
+        (unfinished / "state.json").write_text(json.dumps({"step": step, "method": method}))
+        for path in (*unfinished.iterdir(), unfinished):
+            _to_disk(path)
+        unfinished.rename(target)
+        _to_disk(self.folder)
+        for old in self.all()[: -self.keep]:
+            shutil.rmtree(old)
+
+    def all(self) -> list[Path]:
+        """Complete checkpoints, oldest first."""
+        return sorted(self.folder.glob("step-*"))
+
+    def restore(self, method: str, policy: Policy, optimizer: torch.optim.Optimizer, teacher: TeacherWeights) -> int:
+        """Take over the newest checkpoint and return its step; 0 where there is none yet."""
+        if not self.all():
+            return 0
+        newest = self.all()[-1]
+        try:
+            state = json.loads((newest / "state.json").read_text())
+            weights = load_file(newest / "weights.safetensors")
+            snapshot = load_file(newest / "teacher.safetensors")
+            moments = torch.load(newest / "optimizer.pt", weights_only=True)
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            SafetensorError,
+            RuntimeError,
+            pickle.UnpicklingError,
+            EOFError,
+        ) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise InputError(
+                f"checkpoint {newest}: cannot be read ({reason}); delete its folder to resume from the one before"
+            ) from error
+        if state["method"] != method:
+            raise InputError(
+                f"checkpoint {newest}: is of method {state['method']!r}, the run's configuration says {method!r}"
+            )
+        _take_over(policy.trainable, weights, newest / "weights.safetensors")
+        _take_over(teacher.snapshot, snapshot, newest / "teacher.safetensors")
+        optimizer.load_state_dict(moments)
+        return int(state["step"])
+
+
+@torch.no_grad()
+def _take_over(own: Mapping[str, Tensor], stored: Mapping[str, Tensor], path: Path) -> None:
+    if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in stored.items()}:
+        differs = sorted(own.keys() ^ stored.keys()) or sorted(n for n in own if own[n].shape != stored[n].shape)
+        raise InputError(f"{path}: was written for another model, its tensor {differs[0]!r} does not fit")
+    for name, tensor in own.items():
+        tensor.copy_(stored[name])
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
