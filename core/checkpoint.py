@@ -5,7 +5,6 @@ seed, so a resumed run continues with the numbers of an uninterrupted one.
 """
 
 import json
-import os
 import pickle
 import shutil
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from core.errors import InputError
 from core.policy import Policy
+from core.spool import to_disk
 from core.teachers import TeacherWeights
 
 
@@ -43,9 +43,9 @@ class Checkpoints:
         torch.save(optimizer.state_dict(), unfinished / "optimizer.pt")
         (unfinished / "state.json").write_text(json.dumps({"step": step, "method": method}))
         for path in (*unfinished.iterdir(), unfinished):
-            _to_disk(path)
+            to_disk(path)
         unfinished.rename(target)
-        _to_disk(self.folder)
+        to_disk(self.folder)
         for old in self.all()[: -self.keep]:
             shutil.rmtree(old)
 
@@ -93,11 +93,3 @@ def _take_over(own: Mapping[str, Tensor], stored: Mapping[str, Tensor], path: Pa
         raise InputError(f"{path}: was written for another model, its tensor {differs[0]!r} does not fit")
     for name, tensor in own.items():
         tensor.copy_(stored[name])
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

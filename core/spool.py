@@ -109,7 +109,7 @@ def save(folder: Path, step: StepTables) -> Path:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(target)
-    _sync_folder(spool)
+    to_disk(spool)
     return target
 
 
@@ -156,8 +156,9 @@ def remove(folder: Path, files: Iterable[Path]) -> None:
         spool.rmdir()
 
 
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
+def to_disk(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, would survive a power cut."""
+    fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
     finally:
