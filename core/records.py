@@ -1,6 +1,7 @@
 """From a step's tensors to the rows of the run file: what is recorded is what was used."""
 
 import io
+import re
 import resource
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ import torch
 from jaxtyping import Float
 from PIL.Image import Image
 from torch import Tensor
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from core.batch import Batch
 from core.histogram import log_weight_histogram
@@ -32,6 +34,9 @@ from core.schema import (
 )
 from core.teachers import Asked
 from core.updates import UpdateStatistics
+
+UNDECODABLE = "\N{REPLACEMENT CHARACTER}"
+"""What a tokenizer decodes bytes to that are no text."""
 
 
 class Stopwatch:
@@ -227,7 +232,7 @@ def _step_row(result: StepResult, rollouts: Sequence[RolloutRow], stopwatch: Sto
         all_wrong_share=float((~correct.any(1)).mean()),
         zero_advantage_share=float((result.advantages == 0).float().mean()),
         fallback_share=float(np.mean([h.fallback for h in batch.hints])),
-        divergence_mean=None if update.divergence is None else _mean(update.divergence[batch.mask]),
+        divergence_mean=None if update.divergence is None else _divergence_mean(update.divergence[batch.mask]),
         entropy_mean=float(result.entropy[batch.mask].mean()),
         grad_norm=update.grad_norm,
         grad_skipped=update.grad_skipped,
@@ -277,6 +282,11 @@ def _evidence_statistics(result: StepResult) -> dict[str, Any]:
     }
 
 
+def _divergence_mean(divergence: Tensor) -> float | None:
+    """Mean over the tokens that have a teacher; NaN stands where no peer's solution could be told."""
+    return _mean(divergence[~divergence.isnan()])
+
+
 def _mean(values: Tensor) -> float | None:
     return float(values.float().mean()) if len(values) else None
 
@@ -293,8 +303,21 @@ def vocabulary_rows(policy: Policy) -> list[VocabularyRow]:
     rows = []
     for token_id in range(len(policy.tokenizer)):
         piece = policy.tokenizer.decode([token_id], clean_up_tokenization_spaces=False)
-        rows.append(VocabularyRow(token_id=token_id, piece=piece, token_class=_token_class(piece, token_id in special)))
+        token_class = _token_class(piece, token_id in special)
+        part = _part_of_a_character(policy.tokenizer, token_id) if UNDECODABLE in piece else None
+        rows.append(VocabularyRow(token_id=token_id, piece=piece, piece_bytes=part, token_class=token_class))
     return rows
+
+
+def _part_of_a_character(tokenizer: Any, token_id: int) -> bytes | None:
+    """The bytes of a byte-level token that holds only a part of a character; None where it is text after all."""
+    token = tokenizer.convert_ids_to_tokens(token_id)
+    if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", token):
+        return bytes.fromhex(byte[1])
+    alphabet = {character: byte for byte, character in bytes_to_unicode().items()}
+    if not all(character in alphabet for character in token):
+        return None
+    return bytes(alphabet[character] for character in token)
 
 
 def _token_class(piece: str, is_special: bool) -> TokenClass:

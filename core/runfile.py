@@ -1,4 +1,4 @@
-"""A run file in DuckDB: opened in turn, hardened against strangers' files, written a whole step at a time."""
+"""Our DuckDB files: opened in turn, hardened against strangers' files; a run file is written whole steps at a time."""
 
 import re
 import time
@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from core.errors import InputError
-from core.schema import SCHEMA_VERSION, TABLES, RunRow, Status, VocabularyRow, columns, create_statements, credit_macros
+from core.schema import RUN_FILE, FileKind, RunRow, Status, VocabularyRow, columns, create_statements, credit_macros
 from core.spool import StepTables, rows_to_arrow
 from core.turns import POLL_SECONDS, KeepWaiting, read_turn, remove_side_files, waiting_for, write_turn
 
@@ -34,40 +34,40 @@ Turn = Callable[[Path, KeepWaiting], AbstractContextManager[None]]
 
 
 class FileHeldError(InputError):
-    """Somebody else keeps the run file open."""
+    """Somebody else keeps the file open."""
 
 
 @contextmanager
-def reading(path: Path, patience: float = 10.0) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A read-only connection to a run file, for as long as one query takes: a writer waits meanwhile.
+def reading(path: Path, patience: float = 10.0, kind: FileKind = RUN_FILE) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A read-only connection to a file, for as long as one query takes: a writer waits meanwhile.
 
     Raises:
-        InputError: no run file, a newer one, one that holds anything but our tables and macros, or one held by a
-            writer for all of ``patience`` seconds.
+        InputError: no file of this kind, a newer one, one that holds anything but our tables and macros, or one held
+            by a writer for all of ``patience`` seconds.
     """
-    with _opened(path, read_turn, waiting_for(patience), read_only=True) as connection:
-        _check(connection, path)
+    with _opened(path, read_turn, waiting_for(patience), kind, read_only=True) as connection:
+        _check(connection, path, kind)
         yield connection
 
 
 @contextmanager
-def writing(path: Path, keep_waiting: KeepWaiting) -> Iterator[duckdb.DuckDBPyConnection]:
+def writing(path: Path, keep_waiting: KeepWaiting, kind: FileKind = RUN_FILE) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection that writes, closed with everything in the file itself and nothing left in the log beside it.
 
     Raises:
         FileHeldError: somebody else held the file until waiting ended.
     """
-    with _opened(path, write_turn, keep_waiting, read_only=False) as connection:
+    with _opened(path, write_turn, keep_waiting, kind, read_only=False) as connection:
         yield connection
         connection.execute("CHECKPOINT")
     log = path.with_name(f"{path.name}.wal")
     if log.exists():
-        raise OSError(f"{log.name} could not be merged into the run file")
+        raise OSError(f"{log.name} could not be merged into {path.name}")
 
 
 @contextmanager
 def _opened(
-    path: Path, turn: Turn, keep_waiting: KeepWaiting, *, read_only: bool
+    path: Path, turn: Turn, keep_waiting: KeepWaiting, kind: FileKind, *, read_only: bool
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     while True:
         with ExitStack() as stack:
@@ -79,7 +79,7 @@ def _opened(
                 if held is None and not read_only:
                     raise
                 if held is None:
-                    raise InputError(f"{path} cannot be read as a run file: {first_line(error)}") from error
+                    raise InputError(f"{path} cannot be read as {kind.noun}: {first_line(error)}") from error
                 failure: FileHeldError = held
             else:
                 with connection:
@@ -107,7 +107,7 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
-def _check(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+def _check(connection: duckdb.DuckDBPyConnection, path: Path, kind: FileKind) -> None:
     """Refuse a file before its own views or macros could stand in for our tables and functions."""
     # qualified, as a macro of the file may be called like these functions too
     found = connection.execute(
@@ -115,17 +115,18 @@ def _check(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
         "JOIN system.main.duckdb_tables() USING (database_oid, schema_oid, table_oid, table_name) "
         "WHERE duckdb_columns.schema_name = 'main' AND NOT duckdb_tables.internal"
     ).fetchall()
-    if ("run", "schema_version", "INTEGER") not in found:
-        raise InputError(f"{path} is not a run file: it has no table run with a schema_version")
-    version = connection.execute("SELECT schema_version FROM run").fetchone()
-    if version is None or version[0] > SCHEMA_VERSION:
+    if (kind.head, "schema_version", "INTEGER") not in found:
+        raise InputError(f"{path} is not {kind.noun}: it has no table {kind.head} with a schema_version")
+    version = connection.execute(f"SELECT schema_version FROM {kind.head}").fetchone()
+    if version is None or version[0] > kind.version:
         newer = version[0] if version else "none"
-        raise InputError(f"{path} has schema {newer}, this Credence reads up to {SCHEMA_VERSION}; update Credence")
-    missing = {(table, c.name, c.type) for table in TABLES for c in columns(table)} - set(found)
+        raise InputError(f"{path} has schema {newer}, this Credence reads up to {kind.version}; update Credence")
+    declared = {(table, c.name, c.type) for table in kind.tables for c in columns(table, kind.tables)}
+    missing = declared - set(found)
     if missing:
-        table, column, kind = min(missing)
-        raise InputError(f"{path} is not a run file: column {table}.{column} of type {kind} is missing")
-    ours = set(re.findall(r"CREATE MACRO (\w+)", " ".join(credit_macros())))
+        table, column, data_type = min(missing)
+        raise InputError(f"{path} is not {kind.noun}: column {table}.{column} of type {data_type} is missing")
+    ours = set(re.findall(r"CREATE MACRO (\w+)", " ".join(kind.macros)))
     functions = "SELECT DISTINCT function_name FROM system.main.duckdb_functions() WHERE NOT internal"
     strange = sorted({name for (name,) in connection.execute(functions).fetchall()} - ours)
     if strange:

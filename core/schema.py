@@ -6,7 +6,7 @@ else from 0. Log-probabilities and Δ are in nats, shares and rates lie in [0, 1
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from types import NoneType
@@ -14,7 +14,7 @@ from typing import Annotated, Literal, NamedTuple, get_args, get_type_hints
 
 import numpy as np
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 TokenClass = Literal["digit", "operator", "word", "format", "special"]
@@ -230,6 +230,9 @@ class VocabularyRow:
 
     token_id: Annotated[int, Column("INTEGER", "token id")]
     piece: Annotated[str, Column("VARCHAR", "text of the token")]
+    piece_bytes: Annotated[bytes | None, Column("BLOB", "the token's bytes, where they are no text by themselves")] = (
+        None
+    )
     token_class: Annotated[TokenClass, Column("VARCHAR", "digit, operator, word, format or special")]
 
 
@@ -273,21 +276,22 @@ class ColumnSpec(NamedTuple):
     meaning: str
 
 
-def columns(table: str) -> tuple[ColumnSpec, ...]:
+def columns(table: str, tables: Mapping[str, type] = TABLES) -> tuple[ColumnSpec, ...]:
     """The columns of a table, in order."""
-    hints = get_type_hints(TABLES[table], include_extras=True)
+    hints = get_type_hints(tables[table], include_extras=True)
     specs = ((name, *get_args(hint)) for name, hint in hints.items())
     return tuple(ColumnSpec(name, c.type, NoneType in get_args(kind), c.meaning) for name, kind, c in specs)
 
 
-def create_statements() -> tuple[str, ...]:
-    """The SQL that makes an empty run file, with every meaning as a comment inside the file."""
+def create_statements(tables: Mapping[str, type] = TABLES) -> tuple[str, ...]:
+    """The SQL that makes an empty file, with every meaning as a comment inside the file."""
     statements = []
-    for table, row in TABLES.items():
-        body = ", ".join(f"{c.name} {c.type}{'' if c.nullable else ' NOT NULL'}" for c in columns(table))
+    for table, row in tables.items():
+        specs = columns(table, tables)
+        body = ", ".join(f"{c.name} {c.type}{'' if c.nullable else ' NOT NULL'}" for c in specs)
         statements.append(f"CREATE TABLE {table} ({body})")
         statements.append(f"COMMENT ON TABLE {table} IS {_quoted((row.__doc__ or '').partition(': ')[2])}")
-        statements += [f"COMMENT ON COLUMN {table}.{c.name} IS {_quoted(c.meaning)}" for c in columns(table)]
+        statements += [f"COMMENT ON COLUMN {table}.{c.name} IS {_quoted(c.meaning)}" for c in specs]
     return tuple(statements)
 
 
@@ -324,3 +328,19 @@ def credit_macros() -> tuple[str, ...]:
         "CREATE MACRO token_credit(lam, epsilon_w) AS TABLE "
         "FROM credit_by((SELECT any_value(run.method) FROM run), lam, epsilon_w)",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileKind:
+    """What one of our DuckDB files must hold to be opened."""
+
+    noun: str
+    head: str
+    """The table of one row that carries the schema_version."""
+    version: int
+    tables: Mapping[str, type]
+    macros: tuple[str, ...] = ()
+    """The only macros it may carry, as the SQL that makes them."""
+
+
+RUN_FILE = FileKind(noun="a run file", head="run", version=SCHEMA_VERSION, tables=TABLES, macros=credit_macros())

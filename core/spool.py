@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,9 +55,9 @@ class StepTables:
         return cls(step, (("validation", rows_to_arrow("validation", rows)),))
 
 
-def rows_to_arrow(table: str, rows: Sequence[object]) -> pa.Table:
+def rows_to_arrow(table: str, rows: Sequence[object], tables: Mapping[str, type] = TABLES) -> pa.Table:
     """Row dataclasses as an Arrow table."""
-    specs = columns(table)
+    specs = columns(table, tables)
     arrays = [pa.array([_plain(getattr(row, c.name), c) for row in rows], ARROW_TYPES[c.type]) for c in specs]
     return pa.table(arrays, names=[c.name for c in specs])
 

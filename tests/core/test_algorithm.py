@@ -158,3 +158,16 @@ def test_a_prompt_longer_than_the_limit_is_refused_by_name() -> None:
     config = dataclasses.replace(config, problems=dataclasses.replace(config.problems, max_prompt_tokens=20))
     with pytest.raises(ValueError, match=r"problem 'pocket.*prompt has \d+ tokens.*max_prompt_tokens is 20"):
         trained(config)
+
+
+def test_the_mean_divergence_is_over_the_tokens_that_have_a_teacher() -> None:
+    # a response that is its group's only right one has no peer's solution to be told
+    _, _, records = trained(small("sdpo"), steps=3)
+    gaps = 0
+    for record in records:
+        divergence = record.tokens.divergence
+        assert divergence is not None
+        told = divergence[~np.isnan(divergence)]
+        gaps += len(divergence) - len(told)
+        assert record.step.divergence_mean == pytest.approx(told.mean(), rel=1e-4)
+    assert gaps, "every token had a teacher, so nothing was tested"

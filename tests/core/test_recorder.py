@@ -40,7 +40,7 @@ def test_a_run_leaves_the_file_alone_in_its_folder(tmp_path):
     with Recorder.create(tmp_path, runs.run_row(), runs.VOCABULARY) as recorder:
         recorder.write(runs.step_record(1))
     assert [file.name for file in tmp_path.iterdir()] == [FILE_NAME]
-    assert query(tmp_path, "SELECT status, reason, last_step, schema_version FROM run") == [("finished", None, 1, 1)]
+    assert query(tmp_path, "SELECT status, reason, last_step, schema_version FROM run") == [("finished", None, 1, 2)]
 
 
 def test_every_row_comes_back_as_it_was_given(tmp_path, recorder):
