@@ -80,14 +80,15 @@ class Checkpoints:
             raise InputError(
                 f"checkpoint {newest}: is of method {state['method']!r}, the run's configuration says {method!r}"
             )
-        _take_over(policy.trainable, weights, newest / "weights.safetensors")
-        _take_over(teacher.snapshot, snapshot, newest / "teacher.safetensors")
+        take_over(policy.trainable, weights, newest / "weights.safetensors")
+        take_over(teacher.snapshot, snapshot, newest / "teacher.safetensors")
         optimizer.load_state_dict(moments)
         return int(state["step"])
 
 
 @torch.no_grad()
-def _take_over(own: Mapping[str, Tensor], stored: Mapping[str, Tensor], path: Path) -> None:
+def take_over(own: Mapping[str, Tensor], stored: Mapping[str, Tensor], path: Path) -> None:
+    """Copy stored tensors into a model's own, which must be the same ones."""
     if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in stored.items()}:
         differs = sorted(own.keys() ^ stored.keys()) or sorted(n for n in own if own[n].shape != stored[n].shape)
         raise InputError(f"{path}: was written for another model, its tensor {differs[0]!r} does not fit")
