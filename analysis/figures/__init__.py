@@ -1,0 +1,1 @@
+"""Figures: functions from measured numbers to a plotly figure; none is written twice."""
