@@ -3,15 +3,18 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.made-from-pyproject
 METHODS := grpo opsd sdpo rlsd cepo
+APP := $(VENV)/bin/streamlit run app/main.py
 DEMO_STEPS ?= 6
+# make demo OPEN=0 trains and leaves the workbench closed
+OPEN ?= 1
 DEMO_RUNS := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
 export HF_HUB_OFFLINE := 1
 export OMP_NUM_THREADS := 1
 
-.PHONY: setup test demo check format
+.PHONY: setup chromium test app demo check format
 
-setup: $(STAMP)
+setup: $(STAMP) chromium
 
 $(STAMP): pyproject.toml
 	python3 -m venv $(VENV)
@@ -20,6 +23,10 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -m pip install --quiet torch==2.13.0
 	$(PYTHON) -m pip install --quiet -e '.[dev]'
 	touch $@
+
+# For the tests in a browser and for PDF; everything else works without it, so set-up never fails here.
+chromium:
+	@.ci/chromium
 
 test: setup
 	$(PYTHON) -m pytest -n 2
@@ -34,8 +41,15 @@ format: setup
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
+app: setup
+	$(APP)
+
 demo: setup
 	@for method in $(METHODS); do \
 	  $(PYTHON) -m core.train --method $$method --steps $(DEMO_STEPS) --runs-dir $(DEMO_RUNS) --run-id $$method || exit $$?; \
 	done
 	@$(PYTHON) -m core.summary $(DEMO_RUNS)
+ifneq ($(OPEN),0)
+	@echo "The workbench opens on these runs; Ctrl-C closes it, 'make app' opens it again on all runs."
+	@$(APP) -- --runs-dir $(DEMO_RUNS)
+endif

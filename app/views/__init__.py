@@ -1,0 +1,1 @@
+"""The pages, each a description of what it shows."""
