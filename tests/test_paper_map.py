@@ -92,7 +92,7 @@ def test_a_state_says_what_there_is():
 
 def test_whatever_a_docstring_names_stands_in_the_map():
     known = {row.tag for row in rows()} | {"Theorem 1"}
-    for path in sorted((ROOT / "core").rglob("*.py")):
+    for path in sorted(path for package in ("core", "analysis") for path in (ROOT / package).rglob("*.py")):
         named = tags(docstrings(path.read_text(encoding="utf-8")))
         assert named <= known, f"{path.relative_to(ROOT)} names {sorted(named - known)}, which PAPER.md does not list"
 
