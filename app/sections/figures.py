@@ -48,9 +48,10 @@ def _exports(name: str, exhibit: Exhibit, shown: Shown) -> None:
     st.caption("SVG: the camera above the figure.")
 
 
-def ask_for_tokens(key: str, step: int) -> None:
+def ask_for_tokens(key: str, step: int | None) -> None:
     """Leave for Tokens at a run and a step, at the next look at this page and before anything of it is drawn again."""
-    st.session_state["tokens asked for"] = {"run": str(key), "step": str(int(step))}
+    place = {"run": str(key)} if step is None else {"run": str(key), "step": str(int(step))}
+    st.session_state["tokens asked for"] = place
 
 
 def ask_for_point(figure: str) -> None:
@@ -58,6 +59,12 @@ def ask_for_point(figure: str) -> None:
     for point in st.session_state[figure]["selection"]["points"]:
         if "customdata" in point:
             ask_for_tokens(point["customdata"][0], point["customdata"][1])
+
+
+def ask_for_choice() -> None:
+    """Leave for the run and the step chosen below the figures, as they are when the button is pressed."""
+    key = st.session_state["tokens of"]
+    ask_for_tokens(key, st.session_state.get(f"at step of {key}"))  # none yet for a run chosen just before
 
 
 def leave_if_asked() -> None:
@@ -75,8 +82,6 @@ def way_to_tokens(shown: Sequence[Recording]) -> None:
     row = st.columns([3, 1, 1.2, 3], vertical_alignment="bottom")
     key = row[0].selectbox("Look at the tokens of", list(started), key="tokens of")
     last = started[key].info.last_step
-    step = row[1].number_input("at step", 1, last, value=last, key=f"at step of {key}")
-    row[2].button(
-        "Open tokens", icon=":material/token:", width="stretch", on_click=ask_for_tokens, args=(key, int(step))
-    )
+    row[1].number_input("at step", 1, last, value=last, key=f"at step of {key}")
+    row[2].button("Open tokens", icon=":material/token:", width="stretch", on_click=ask_for_choice)
     row[3].caption("Or click a point of a curve.")

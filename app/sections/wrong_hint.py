@@ -59,7 +59,7 @@ def ask_the_model(run: RunFile, rollout: Rollout, view: Heatmap) -> None:
         help=reason,
         key="probe",
         on_click=keep,
-        args=(run, rollout, answer),
+        args=(run, rollout),
     )
     if reason is not None:
         st.caption(f"A free answer cannot be probed: {reason}.")
@@ -72,8 +72,10 @@ def question(run: RunFile, rollout: Rollout, answer: str) -> tuple[str, int, int
     return run.key, rollout.step, rollout.index, answer
 
 
-def keep(run: RunFile, rollout: Rollout, answer: str) -> None:
-    """Go on showing a probe until something else is asked or another rollout is shown."""
+def keep(run: RunFile, rollout: Rollout) -> None:
+    """Go on showing a probe of the answer as it is now, until something else is asked or shown."""
+    chosen = st.session_state["probed answer"]
+    answer = st.session_state["free answer"] if chosen == OTHER else chosen
     st.session_state["asked"] = question(run, rollout, answer)
 
 
