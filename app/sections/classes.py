@@ -35,9 +35,8 @@ def clip_rates(run: RunFile, rollout: Rollout, view: Heatmap) -> None:
 def show(run: RunFile, rollout: Rollout, view: Heatmap) -> None:
     """One table a method."""
     name = st.segmented_control("Tokens of", SCOPES, default=SCOPES[0], key="scope", required=True) or SCOPES[0]
-    for column, method in zip(st.columns(2, gap="large"), (view.left, view.right), strict=True):
-        with column:
-            show_method(run, method, name, rollout, view.epsilon_w)
+    for method in dict.fromkeys((view.left, view.right)):
+        show_method(run, method, name, rollout, view.epsilon_w)
 
 
 def show_method(run: RunFile, method: str, name: str, rollout: Rollout, epsilon_w: float) -> None:
