@@ -82,8 +82,10 @@ def search(run: RunFile, what: Search, limit: int = 100) -> Found:
     order = {"gap": "abs(log_w_cepo - log_w_rlsd)", "cepo": "abs(log_w_cepo)", "rlsd": "abs(log_w_rlsd)"}[what.order]
     with run.reading() as connection:
         found = connection.execute(
-            f"WITH evidence AS ({EVIDENCE}), weighed AS (SELECT *, sign(advantage) * delta_cepo AS log_w_cepo, "
-            "sign(advantage) * delta_rlsd AS log_w_rlsd FROM evidence), "
+            # NaN would count as the largest of all; whatever is not a number is no evidence
+            f"WITH evidence AS ({EVIDENCE}), weighed AS (SELECT *, "
+            "CASE WHEN NOT isnan(delta_cepo) THEN sign(advantage) * delta_cepo END AS log_w_cepo, "
+            "CASE WHEN NOT isnan(delta_rlsd) THEN sign(advantage) * delta_rlsd END AS log_w_rlsd FROM evidence), "
             "matching AS (SELECT * FROM weighed LEFT JOIN vocabulary USING (token_id) "
             f"JOIN (SELECT step, group_id, rollout_id, reward, is_correct FROM rollouts) "
             f"USING (step, group_id, rollout_id) WHERE {' AND '.join(conditions)}) "

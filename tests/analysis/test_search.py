@@ -1,6 +1,8 @@
 """A search finds what it says, in the order it says, in the whole run."""
 
+import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +10,9 @@ import pytest
 from analysis import tokens
 from analysis.search import PRESETS, Search, search
 from analysis.store import RunFile, Store
+from core.recorder import Recorder
+
+runs = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "core" / "recorder_runs.py")))
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +57,16 @@ def test_text_is_looked_for_as_it_is(run: RunFile, text: str) -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_a_question_that_can_be_asked(run: RunFile, name: str) -> None:
     assert search(run, PRESETS[name], limit=3).total >= 0
+
+
+def test_evidence_that_is_no_number_is_found_nowhere(tmp_path: Path) -> None:
+    record = runs.step_record(1)
+    for name in ("log_p_correct", "log_p_wrong"):
+        getattr(record.tokens, name)[:50] = -np.inf
+    with Recorder.create(tmp_path / "a", runs.run_row(), runs.VOCABULARY) as recorder:
+        recorder.write(record)
+    found = search(RunFile("a", tmp_path / "a" / "run.duckdb"), Search(order="cepo"), limit=200)
+    assert found.total == 200
+    assert np.isfinite(found.rows.log_w_cepo[:150]).all()
+    assert found.rows.log_w_cepo[150:].isna().all()
+    assert found.rows.rollout[150:].eq(0).all()

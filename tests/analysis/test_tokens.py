@@ -4,6 +4,7 @@ import runpy
 from pathlib import Path
 from types import SimpleNamespace
 
+import duckdb
 import numpy as np
 import pytest
 
@@ -106,3 +107,13 @@ def test_a_run_without_evidence_has_none_to_count_and_nothing_to_find(tmp_path: 
     assert search(run, Search()).total == 0
     assert tokens.rollout_list(run, 1).max_cepo.isna().all()
     assert np.isnan(tokens.read_rollout(run, 1, 0).tokens.log_p_wrong).all()
+
+
+def test_a_rollout_whose_group_is_missing_is_told_in_one_line(tmp_path: Path) -> None:
+    with Recorder.create(tmp_path / "a", runs.run_row(), runs.VOCABULARY) as recorder:
+        recorder.write(runs.step_record(1))
+    path = tmp_path / "a" / "run.duckdb"
+    with duckdb.connect(path) as connection:
+        connection.execute("DELETE FROM groups")
+    with pytest.raises(InputError, match="has rollouts without a group or step; record the run again"):
+        tokens.read_rollout(RunFile("a", path), 1, 0)
