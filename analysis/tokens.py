@@ -116,9 +116,7 @@ def read_rollout(run: RunFile, step: int, index: int | None = None) -> Rollout:
         index = min(max(index, 0), len(places) - 1)
         rows = connection.execute(ONE_ROLLOUT, [step, *places[index]]).df()
         if rows.empty:
-            raise InputError(
-                f"step {step} of {run.path} has rollouts without a group or step; record the run again"
-            )
+            raise InputError(f"step {step} of {run.path} has rollouts without a group or step; record the run again")
         row = rows.iloc[0]
         group = connection.execute(ITS_GROUP, [step, places[index][0]]).df()
         tokens = connection.execute(ITS_TOKENS, [step, *places[index]]).df()
