@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.curves import Recording
-from analysis.intervals import binomial_stderr, holm, unpaired_difference
 from analysis.measures import wrong_direction
+from core.intervals import binomial_stderr, holm, unpaired_difference
 from core.schema import RunRow
 
 EVIDENCE_CLIP = 0.6

@@ -12,21 +12,13 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from analysis.intervals import LEVEL, Difference, holm, tie_group
+from core.eval_schema import BENCHMARKS
+from core.intervals import LEVEL, Difference, holm, tie_group
 
 AVERAGE = "average"
 """The column of the plain mean over benchmarks."""
 
 ALPHA = 1 - LEVEL
-
-BENCHMARKS = {
-    "dynamath": "DynaMath",
-    "logicvista": "LogicVista",
-    "mathvision_mini": "MathVision mini",
-    "mmmu": "MMMU",
-    "wemath": "WeMath",
-}
-"""The paper's five, in its order (Table 2), and how they are written."""
 
 
 @dataclass(frozen=True)

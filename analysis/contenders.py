@@ -9,13 +9,11 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from analysis.comparison import AVERAGE, BENCHMARKS, Score
+from analysis.comparison import AVERAGE, Score
 from analysis.eval_store import Evaluation
-from analysis.intervals import Difference, Interval, clustered_stderr, mcnemar, mean_interval, paired_difference
 from analysis.style import label as method_label
-
-SETTINGS = ("data", "backend", "prompt", "pixels", "sampling")
-"""What must be equal for two evaluations to be comparable."""
+from core.eval_schema import BENCHMARKS, SETTINGS
+from core.intervals import Difference, Interval, clustered_stderr, mcnemar, mean_interval, paired_difference
 
 FEW_CLUSTERS = 20
 """Below so many, bootstrap intervals are known to be too narrow."""

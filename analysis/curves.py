@@ -8,10 +8,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.intervals import mean_interval
 from analysis.measures import DeltaKind, Sign, Weighting, delta_fractions, recorded_fractions
 from analysis.style import label
 from analysis.tokens import EvidenceCounts
+from core.intervals import mean_interval
 from core.schema import RunRow
 
 Axis = Literal["step", "tokens", "seconds"]

@@ -12,9 +12,7 @@ import pandas as pd
 
 from analysis.store import DataFile, Unreadable
 from core.errors import InputError
-from core.eval_schema import EVALUATION_FILE, EvaluationRow, ItemRow
-
-FILE_NAME = "eval.duckdb"
+from core.eval_schema import EVALUATION_FILE, FILE_NAME, EvaluationRow, ItemRow
 
 
 @dataclass(frozen=True)

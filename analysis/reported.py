@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.comparison import AVERAGE, BENCHMARKS, Score, column_name
-from analysis.intervals import Difference, binomial_stderr, unpaired_difference
+from analysis.comparison import AVERAGE, Score, column_name
 from analysis.style import LOOKS
+from core.eval_schema import BENCHMARKS
+from core.intervals import Difference, binomial_stderr, unpaired_difference
 
 FOLDER = Path(__file__).parent / "paper"
 MODELS = {"2B": "Qwen3-VL-2B-Instruct", "4B": "Qwen3-VL-4B-Instruct"}

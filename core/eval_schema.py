@@ -11,6 +11,19 @@ from typing import Annotated
 from core.schema import Column, FileKind, ImageRow, Status
 
 EVAL_SCHEMA_VERSION = 1
+FILE_NAME = "eval.duckdb"
+
+BENCHMARKS = {
+    "dynamath": "DynaMath",
+    "logicvista": "LogicVista",
+    "mathvision_mini": "MathVision mini",
+    "mmmu": "MMMU",
+    "wemath": "WeMath",
+}
+"""The paper's five, in its order (Table 2), and how they are written."""
+
+SETTINGS = ("data", "backend", "prompt", "pixels", "sampling")
+"""What must be equal for two evaluations to be comparable."""
 
 Task = Annotated[str, Column("VARCHAR", "benchmark: dynamath, logicvista, mathvision_mini, mmmu, wemath, ...")]
 Seed = Annotated[int, Column("INTEGER", "seed of the sampler")]

@@ -7,7 +7,7 @@ from typing import Literal
 import pandas as pd
 
 from analysis.comparison import AVERAGE, column_name, p_text, signed
-from analysis.intervals import Z_95
+from core.intervals import Z_95
 
 PlusMinus = Literal["se", "ci"]
 Unit = Literal["cluster", "item"]

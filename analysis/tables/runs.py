@@ -8,8 +8,8 @@ import pandas as pd
 
 from analysis.alerts import Alert, duration, is_live, seconds_since
 from analysis.curves import Recording, configuration, seed_groups
-from analysis.intervals import mean_interval
 from analysis.style import label
+from core.intervals import mean_interval
 
 DASH = "–"
 LONGEST = 80

@@ -10,11 +10,10 @@ import duckdb
 import numpy as np
 from PIL import Image
 
-from core.eval_schema import EVAL_TABLES, EvaluationRow, ItemRow, ScoreRow
+from core.eval_schema import EVAL_TABLES, FILE_NAME, EvaluationRow, ItemRow, ScoreRow
 from core.schema import ImageRow, create_statements
 from core.spool import rows_to_arrow
 
-FILE_NAME = "eval.duckdb"
 TASKS = ("dynamath", "logicvista", "mathvision_mini", "mmmu", "wemath")
 SIZES = dict(zip(TASKS, (300, 90, 60, 120, 150), strict=True))
 VARIANTS = 10

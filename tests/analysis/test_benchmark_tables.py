@@ -13,8 +13,8 @@ from analysis.comparison import AVERAGE, best_of, compare, reading
 from analysis.contenders import PairedContest, contenders, differing_settings, models, notes, provenance
 from analysis.eval_store import EvalFile, Evaluation
 from analysis.figures.forest import forest
-from analysis.intervals import Difference
 from analysis.tables.benchmarks import benchmark_table, precise
+from core.intervals import Difference
 
 made_up = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("eval_files.py")), run_name="eval_files"))
 

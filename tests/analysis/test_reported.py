@@ -5,7 +5,7 @@ import pytest
 
 from analysis import reported
 from analysis.comparison import AVERAGE, compare
-from analysis.intervals import binomial_stderr
+from core.intervals import binomial_stderr
 
 CONFIDENCE = {"printed", "note", "digitised", "inferred"}
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import intervals
+from core import intervals
 
 
 def rng(seed: int = 0) -> np.random.Generator:
