@@ -1,4 +1,4 @@
-"""The one error a person can cause: bad input, told in one line."""
+"""Bad input, which a person can mend, and an engine that broke down; both are told in one line."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,7 @@ class InputError(ValueError):
     Its text is one line that names the thing, what was expected, what was found and what to do.
     Commands print that line alone and exit with status 2.
     """
+
+
+class EngineError(Exception):
+    """The engine that generates broke down: nothing more can be asked of it."""

@@ -97,7 +97,13 @@ class Policy:
     @property
     def unsampled_token_ids(self) -> list[int]:
         """Special tokens no response may hold: the next forward would take them for an image or a turn."""
-        return [i for i in self.tokenizer.added_tokens_decoder if i != self.end_token_id]
+        added = self.tokenizer.added_tokens_decoder
+        return [i for i, token in added.items() if token.special and i != self.end_token_id]
+
+    @property
+    def context(self) -> int:
+        """Tokens that prompt and response may have together."""
+        return self.base.config.get_text_config().max_position_embeddings
 
     def detokenise(self, token_ids: Sequence[int]) -> str:
         """The text of response tokens, without the end token."""

@@ -1,11 +1,12 @@
 """The local engine: batched sampling with the trainer's own model, for CPUs, tests and small runs.
 
 Prompts are prefilled once and unpadded through the packed forward; their keys and values are copied into buffers that
-already have room for the whole response, one row a rollout, and finished rows leave the batch.
+grow with the responses, one row a rollout, and finished rows leave the batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +15,14 @@ from torch import Tensor
 from core.head import log_distribution
 from core.policy import Policy
 from core.rollouts import Rollout
+from core.sampling import Draws, Sampling, drawn, filtered_log_probs
 from core.scoring import EncodedPrompt, Packed, Sheaf, pack
 
 COMPACT_BELOW = 0.75
 """Share of unfinished rows below which the buffers are compacted: copying them costs about one token."""
+
+ROOM = 256
+"""Tokens of a response that the buffers have room for at first; the room doubles when it is used up."""
 
 
 @dataclass
@@ -29,7 +34,6 @@ class KeyValueBuffers:
 
     packed: Packed
     group_size: int
-    max_new_tokens: int
     decoding: bool = False
     column: int = 0
     visible: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
@@ -44,6 +48,8 @@ class KeyValueBuffers:
             self.values.append(self._spread(value))
             return self.packed.view.attend(layer, query, key, value, scaling)
         end = self.column + 1
+        if end > self.keys[layer].shape[2]:
+            self._grow(layer)
         self.keys[layer][:, :, self.column : end] = key
         self.values[layer][:, :, self.column : end] = value
         k, v = self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
@@ -52,11 +58,19 @@ class KeyValueBuffers:
             1, 2
         )
 
+    def _grow(self, layer: int) -> None:
+        """Double the room for responses."""
+        more = self.keys[layer].shape[2] - self.prompt_columns
+        self.keys[layer] = F.pad(self.keys[layer], (0, 0, 0, more))
+        self.values[layer] = F.pad(self.values[layer], (0, 0, 0, more))
+        missing = self.keys[layer].shape[2] - self.visible.shape[-1]
+        self.visible = F.pad(self.visible, (0, missing), value=True)
+
     def _spread(self, packed_states: Tensor) -> Tensor:
-        """[1, H, T, D] of the packed prompts to [rows, H, P + new, D], every prompt right-aligned and repeated."""
+        """[1, H, T, D] of the packed prompts to [rows, H, P + room, D], every prompt right-aligned and repeated."""
         spans = [(s.start, s.start + s.lengths[0]) for s in self.packed.view.segments]
         _, heads, _, size = packed_states.shape
-        shape = (len(spans), self.group_size, heads, self.prompt_columns + self.max_new_tokens, size)
+        shape = (len(spans), self.group_size, heads, self.prompt_columns + ROOM, size)
         buffer = packed_states.new_zeros(shape)
         for group, (start, end) in enumerate(spans):
             buffer[group, :, :, self.prompt_columns - (end - start) : self.prompt_columns] = packed_states[
@@ -72,7 +86,7 @@ class KeyValueBuffers:
     def start_decoding(self) -> None:
         """The prompts are in the buffers; hide the columns left of the shorter ones."""
         lengths = torch.tensor([s.lengths[0] for s in self.packed.view.segments], device=self.keys[0].device)
-        columns = torch.arange(self.prompt_columns + self.max_new_tokens, device=lengths.device)
+        columns = torch.arange(self.prompt_columns + ROOM, device=lengths.device)
         visible = columns >= self.prompt_columns - lengths.repeat_interleave(self.group_size)[:, None]
         self.visible = visible[:, None, None]
         self.column = self.prompt_columns
@@ -85,6 +99,68 @@ class KeyValueBuffers:
         self.visible = self.visible[rows]
 
 
+class Chooser(Protocol):
+    """Decides every row's next token."""
+
+    def __call__(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens and their log-probabilities, [rows], from the final hidden states [rows, H]."""
+        ...
+
+    def keep(self, rows: Tensor) -> None:
+        """Forget finished rows."""
+        ...
+
+
+class PolicyDraws:
+    """Draws from the policy itself at a temperature, all rows from one generator: rollouts to train on.
+
+    The log-probabilities are the policy's own, before special tokens are ruled out.
+    """
+
+    def __init__(self, policy: Policy, temperature: float, seed: int) -> None:
+        self.policy = policy
+        self.temperature = temperature
+        self.generator = torch.Generator(policy.device).manual_seed(seed)
+        self.unsampled = torch.tensor(policy.unsampled_token_ids, device=policy.device)
+
+    def __call__(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The next tokens."""
+        distribution = log_distribution(hidden, self.policy.head, self.temperature)
+        allowed = distribution.index_fill(-1, self.unsampled, -torch.inf)
+        token = torch.multinomial(allowed.exp(), 1, generator=self.generator)
+        return token[:, 0], distribution.gather(-1, token)[:, 0].float()
+
+    def keep(self, rows: Tensor) -> None:
+        """Nothing is kept by row."""
+
+
+class SampledDraws:
+    """Draws under sampling parameters, every row from a seed of its own: answers to be graded.
+
+    The log-probabilities are those under the parameters.
+    """
+
+    def __init__(self, policy: Policy, sampling: Sampling, seeds: Sequence[int]) -> None:
+        self.policy = policy
+        self.sampling = sampling
+        self.draws = Draws(seeds)
+        self.unsampled = torch.tensor(policy.unsampled_token_ids, device=policy.device)
+        self.seen = torch.zeros(len(seeds), len(policy.head), dtype=torch.bool, device=policy.device)
+
+    def __call__(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The next tokens."""
+        logits = log_distribution(hidden, self.policy.head, 1.0).index_fill(-1, self.unsampled, -torch.inf)
+        log_p = filtered_log_probs(logits, self.seen, self.sampling)
+        token = drawn(log_p, self.draws.next().to(log_p.device))
+        self.seen.scatter_(-1, token[:, None], True)
+        return token, log_p.gather(-1, token[:, None])[:, 0]
+
+    def keep(self, rows: Tensor) -> None:
+        """Forget finished rows."""
+        self.draws.keep(rows)
+        self.seen = self.seen[rows]
+
+
 class LocalEngine:
     """Samples with the policy's own weights; deterministic for a seed."""
 
@@ -94,57 +170,64 @@ class LocalEngine:
     def load_weights(self) -> None:
         """Nothing to do: the policy's weights are the engine's."""
 
-    @torch.no_grad()
     def rollouts(
         self, prompts: Sequence[EncodedPrompt], group_size: int, max_new_tokens: int, temperature: float, seed: int
     ) -> list[tuple[Rollout, ...]]:
-        """Sample `group_size` responses of at most `max_new_tokens` tokens to every prompt.
-
-        `log_p_sampler` is the model's own log-probability at this temperature, before special tokens are ruled out.
-        """
-        ids, log_p = self._sample(prompts, group_size, max_new_tokens, temperature, seed)
-        end = self.policy.end_token_id
-        rows = []
-        for row, row_log_p in zip(ids, log_p, strict=True):
-            ends = (row == end).nonzero()
-            length = int(ends[0]) + 1 if len(ends) else len(row)
-            tokens = row[:length].clone()
-            text = self.policy.detokenise(tokens.tolist())
-            rows.append(Rollout(tokens, row_log_p[:length].clone(), text, is_truncated=not len(ends)))
+        """Sample `group_size` responses of at most `max_new_tokens` tokens to every prompt."""
+        chooser = PolicyDraws(self.policy, temperature, seed)
+        found = dict(self._decode(prompts, group_size, [max_new_tokens] * len(prompts), chooser))
+        rows = [found[row] for row in range(len(prompts) * group_size)]
         return [tuple(rows[i : i + group_size]) for i in range(0, len(rows), group_size)]
 
-    def _sample(
-        self, prompts: Sequence[EncodedPrompt], group_size: int, max_new_tokens: int, temperature: float, seed: int
-    ) -> tuple[Tensor, Tensor]:
-        """Token ids and log-probabilities, [rows, new tokens]; what follows an end token has no meaning."""
+    def responses(
+        self, prompts: Sequence[EncodedPrompt], sampling: Sampling, seeds: Sequence[int]
+    ) -> Iterator[tuple[int, Rollout]]:
+        """One response to every prompt, each handed out with its prompt's place as soon as it ends.
+
+        A response depends on its own seed alone, and is cut where the model's context ends; every prompt must be
+        shorter than that.
+        """
+        limits = [min(sampling.max_new_tokens, self.policy.context - len(p.token_ids)) for p in prompts]
+        yield from self._decode(prompts, 1, limits, SampledDraws(self.policy, sampling, seeds))
+
+    @torch.no_grad()
+    def _decode(
+        self, prompts: Sequence[EncodedPrompt], group_size: int, limits: Sequence[int], chooser: Chooser
+    ) -> Iterator[tuple[int, Rollout]]:
+        """The rollout of every row, as soon as it ends; a prompt's rows get at most its limit of tokens."""
         policy, device = self.policy, self.policy.device
-        generator = torch.Generator(device).manual_seed(seed)
         packed = pack([(Sheaf(prompt, ()),) for prompt in prompts])
-        buffers = KeyValueBuffers(packed, group_size, max_new_tokens)
+        buffers = KeyValueBuffers(packed, group_size)
         prompt_ends = torch.tensor([len(p.token_ids) for p in prompts], device=device).cumsum(0) - 1
         hidden = policy.hidden(packed, view=buffers)[prompt_ends].repeat_interleave(group_size, 0)
         buffers.start_decoding()
 
         position = torch.tensor([p.next_position for p in prompts], device=device).repeat_interleave(group_size)
+        limit = torch.tensor(limits, device=device).repeat_interleave(group_size)
         alive = torch.arange(len(position), device=device)
-        ids = torch.full((len(position), max_new_tokens), policy.end_token_id, device=device)
+        ids = torch.full((len(position), max(limits)), policy.end_token_id, device=device)
         log_p = torch.zeros(ids.shape, device=device)
-        unsampled = torch.tensor(policy.unsampled_token_ids, device=device)
         finished = torch.zeros(len(position), dtype=torch.bool, device=device)
-        for step in range(max_new_tokens):
-            distribution = log_distribution(hidden, policy.head, temperature)
-            allowed = distribution.index_fill(-1, unsampled, -torch.inf)
-            token = torch.multinomial(allowed.exp(), 1, generator=generator)
-            ids[alive, step] = token[:, 0].masked_fill(finished, policy.end_token_id)
-            log_p[alive, step] = distribution.gather(-1, token)[:, 0].float()
-            finished |= token[:, 0] == policy.end_token_id
-            if bool(finished.all()) or step == max_new_tokens - 1:
-                break
+        for step in range(max(limits)):
+            token, log_p_token = chooser(hidden)
+            token = token.masked_fill(finished, policy.end_token_id)
+            ids[alive, step], log_p[alive, step] = token, log_p_token
+            ends = ~finished & ((token == policy.end_token_id) | (limit == step + 1))
+            for row in alive[ends].tolist():
+                yield row, self._rollout(ids[row, : step + 1].clone(), log_p[row, : step + 1].clone())
+            finished |= ends
+            if bool(finished.all()):
+                return
             if (~finished).float().mean() < COMPACT_BELOW:
                 keep = ~finished
                 buffers.keep(keep)
-                alive, token, position, finished = alive[keep], token[keep], position[keep], finished[keep]
-            hidden = policy.decode(token, position, buffers)
+                chooser.keep(keep)
+                alive, token, position, limit = alive[keep], token[keep], position[keep], limit[keep]
+                finished = finished[keep]
+            hidden = policy.decode(token[:, None], position, buffers)
             buffers.column += 1
             position = position + 1
-        return ids[:, : step + 1], log_p[:, : step + 1]
+
+    def _rollout(self, token_ids: Tensor, log_p: Tensor) -> Rollout:
+        text = self.policy.detokenise(token_ids.tolist())
+        return Rollout(token_ids, log_p, text, is_truncated=int(token_ids[-1]) != self.policy.end_token_id)
