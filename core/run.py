@@ -2,14 +2,10 @@
 
 import dataclasses
 import json
-import platform
-import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 
@@ -24,6 +20,7 @@ from core.engines.local_engine import LocalEngine
 from core.errors import InputError
 from core.policy import Policy, device_of
 from core.problems import problem_source
+from core.provenance import git_commit, versions
 from core.recorder import Recorder
 from core.records import vocabulary_rows
 from core.schema import RunRow, Status
@@ -148,7 +145,6 @@ def run_row(config: TrainConfig, run_id: str, trainer: Trainer) -> RunRow:
     """The provenance of a run."""
     now = datetime.now(UTC).replace(tzinfo=None)
     observer, has_teachers = trainer.observer, bool(trainer.observed_roles)
-    versions = {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()}
     return RunRow(
         run_id=run_id,
         method=config.method.name,
@@ -156,8 +152,8 @@ def run_row(config: TrainConfig, run_id: str, trainer: Trainer) -> RunRow:
         model=config.model.path,
         problems=trainer.problems.name,
         config=json.dumps(to_tree(config)),
-        git_commit=_git_commit(),
-        versions=json.dumps(versions),
+        git_commit=git_commit(),
+        versions=versions(LIBRARIES),
         device=str(trainer.policy.device),
         teacher_source=json.dumps(dataclasses.asdict(observer.teacher)) if has_teachers else "",
         teacher_sees_image=observer.teacher_sees_image,
@@ -165,12 +161,3 @@ def run_row(config: TrainConfig, run_id: str, trainer: Trainer) -> RunRow:
         heartbeat_at=now,
         steps_planned=config.steps,
     )
-
-
-def _git_commit() -> str:
-    """Commit of the code that runs; empty where it is not a git checkout."""
-    git = shutil.which("git")
-    if git is None:
-        return ""
-    command = [git, "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from core.errors import InputError
-from core.schema import RUN_FILE, FileKind, RunRow, Status, VocabularyRow, columns, create_statements, credit_macros
+from core.schema import RUN_FILE, FileKind, RunRow, Status, VocabularyRow, columns, create_statements
 from core.spool import StepTables, rows_to_arrow
 from core.turns import POLL_SECONDS, KeepWaiting, read_turn, remove_side_files, waiting_for, write_turn
 
@@ -135,17 +135,26 @@ def _check(connection: duckdb.DuckDBPyConnection, path: Path, kind: FileKind) ->
 
 def create(path: Path, run: RunRow, vocabulary: Sequence[VocabularyRow]) -> None:
     """Make the file of a new run, whole or not at all."""
+    create_file(path, RUN_FILE, {"run": [run], "vocabulary": vocabulary})
+
+
+def create_file(path: Path, kind: FileKind, rows: Mapping[str, Sequence[object]]) -> None:
+    """Make a file of a kind with the first rows of its tables, whole or not at all."""
     unfinished = path.with_name(f"{path.name}.new")
     unfinished.unlink(missing_ok=True)
-    with writing(unfinished, waiting_for(0)) as connection:
-        connection.begin()  # one write to the disk, not one a statement
-        for statement in (*create_statements(), *credit_macros()):
-            connection.execute(statement)
-        _insert(connection, "run", rows_to_arrow("run", [run]))
-        _insert(connection, "vocabulary", rows_to_arrow("vocabulary", vocabulary))
-        connection.commit()
-    remove_side_files(unfinished)
-    unfinished.replace(path)
+    try:
+        with writing(unfinished, waiting_for(0), kind) as connection:
+            connection.begin()  # one write to the disk, not one a statement
+            for statement in (*create_statements(kind.tables), *kind.macros):
+                connection.execute(statement)
+            for table, those in rows.items():
+                insert(connection, table, rows_to_arrow(table, those, kind.tables))
+            connection.commit()
+        unfinished.replace(path)
+    finally:
+        remove_side_files(unfinished)
+        for leftover in (unfinished, unfinished.with_name(f"{unfinished.name}.wal")):
+            leftover.unlink(missing_ok=True)
 
 
 def replace_step(connection: duckdb.DuckDBPyConnection, step: StepTables) -> None:
@@ -154,7 +163,7 @@ def replace_step(connection: duckdb.DuckDBPyConnection, step: StepTables) -> Non
     for table, rows in step.tables:
         if table in STEP_TABLES:
             connection.execute(f"DELETE FROM {table} WHERE step = ?", [step.step])
-        _insert(connection, table, rows)
+        insert(connection, table, rows)
     mark(connection, "running", None)
     connection.commit()
 
@@ -177,7 +186,8 @@ def mark(connection: duckdb.DuckDBPyConnection, status: Status, reason: str | No
     )
 
 
-def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:
+def insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:
+    """Add rows to a table; a picture that is there already is not added again."""
     new = "WHERE image_id NOT IN (SELECT image_id FROM images)" if table == "images" else ""
     connection.register("new_rows", rows)
     connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM new_rows {new}")
