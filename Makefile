@@ -21,7 +21,8 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -m pip install --quiet --upgrade pip
 	@echo "installing torch, then everything else (a few minutes the first time)"
 	$(PYTHON) -m pip install --quiet torch==2.13.0
-	$(PYTHON) -m pip install --quiet -e '.[dev]'
+	$(PYTHON) -m pip install --quiet -e '.[dev,eval]'
+	$(PYTHON) -m pip install --quiet --no-deps lmms-eval==0.7.3 latex2sympy2==1.9.1
 	touch $@
 
 # For the tests in a browser and for PDF; everything else works without it, so set-up never fails here.
