@@ -1,7 +1,7 @@
 """Take README's pictures of the workbench: `python -m benchmarks.screenshots --runs-dir runs [--out docs]`.
 
-The three pages in light and dark, in a headless Chromium, over the runs of a folder; Tokens at the token that a search
-of the first CEPO run for "decisive in CEPO, filler in RLSD" puts first.
+The pages in light and dark, in a headless Chromium, over the runs and evaluations of two folders; Tokens at the token
+that a search of the first CEPO run for "decisive in CEPO, filler in RLSD" puts first.
 """
 
 import argparse
@@ -45,9 +45,11 @@ def take(browser: Browser, address: str, page_name: str, query: dict[str, str], 
 
 
 def main() -> None:
-    """Write the six pictures."""
+    """Write two pictures a page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"))
+    parser.add_argument("--evals-dir", type=Path, default=Path("evals"))
+    parser.add_argument("--pages", nargs="+", choices=list(HEIGHTS), default=list(HEIGHTS))
     parser.add_argument("--out", type=Path, default=Path("docs"))
     arguments = parser.parse_args()
     executable = find_chromium()
@@ -55,9 +57,10 @@ def main() -> None:
         raise SystemExit("no Chromium or Chrome was found; install one (make setup does where it can)")
     run = next(run for run in Store(arguments.runs_dir).files().values() if run.info().method == "cepo")
     queries = {"runs": {}, "tokens": decisive(run), "benchmarks": {}}
+    queries = {page_name: queries[page_name] for page_name in arguments.pages}
     with (
         tempfile.TemporaryDirectory() as folder,
-        serving(arguments.runs_dir, Path(folder) / "none", Path(folder) / "log") as address,
+        serving(arguments.runs_dir, arguments.evals_dir, Path(folder) / "log") as address,
         chromium(executable) as browser,
     ):
         for page_name, query in queries.items():

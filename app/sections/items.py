@@ -59,8 +59,9 @@ def compare_answers(first: Contender, second: Contender, task: str, item_id: str
     for column, (row, answers) in zip(st.columns(2, gap="medium"), sides, strict=True):
         with column:
             st.text(row.label)
-            for _, answer in answers:
-                st.caption(f"seed {answer.seed}, score {answer.score:g}, {answer.n_tokens} tokens{cut(answer)}")
+            for file, answer in answers:
+                run = f"{file.key}, " if len(row.evaluations) > 1 else ""
+                st.caption(f"{run}seed {answer.seed}, score {answer.score:g}, {answer.n_tokens} tokens{cut(answer)}")
                 text(answer.answer if answer.answer is not None else "no answer found")
                 text(answer.response)
 

@@ -21,6 +21,7 @@ from app.sections import items
 # How the address names the paper's models.
 PAPER = {f"paper-{size.lower()}": size for size in reported.MODELS}
 
+MAKE_DATA = "python -m eval.pocket"
 COMMAND = "python -m eval.run --tasks dynamath,logicvista,mathvision_mini,mmmu,wemath"
 
 
@@ -50,6 +51,8 @@ def how_to_evaluate() -> None:
     """No evaluation yet: how to make one, and where it was looked for."""
     st.info("No evaluations yet; below are the paper's numbers. Make your own:", icon=":material/info:")
     st.code(COMMAND, language="bash")
+    st.caption("Without a network, on small stand-ins for the five:")
+    st.code(f"{MAKE_DATA}\n{COMMAND} --data-root data/pocket_benchmarks", language="bash")
     st.caption("Looked for eval.duckdb, one folder deep, in")
     st.code(str(loading.evals_dir().resolve()), language=None)
 
