@@ -8,7 +8,7 @@ import ast
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from core.errors import InputError
@@ -75,6 +75,21 @@ _ACCURACY = (
     {"metric": "format_score", "aggregation": "mean", "higher_is_better": True},
 )
 
+MMMU = Benchmark(
+    name="mmmu",
+    title=TITLES["mmmu"],
+    task="mmmu_val",
+    config="mmmu/mmmu_val.yaml",
+    split="validation",
+    headline="mmmu_acc",
+    size=900,
+    folder="mmmu",
+    question=_mmmu_question,
+    item_id=lambda doc: doc["id"],
+    target="answer",
+    pictures=_mmmu_pictures,
+)
+
 BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark
     for benchmark in (
@@ -123,33 +138,14 @@ BENCHMARKS: dict[str, Benchmark] = {
             pictures=lambda doc: ["decoded_image"],
             scale=100.0,
         ),
-        Benchmark(
-            name="mmmu",
-            title=TITLES["mmmu"],
-            task="mmmu_val",
-            config="mmmu/mmmu_val.yaml",
-            split="validation",
-            headline="mmmu_acc",
-            size=900,
-            folder="mmmu",
-            question=_mmmu_question,
-            item_id=lambda doc: doc["id"],
-            target="answer",
-            pictures=_mmmu_pictures,
-        ),
-        Benchmark(
+        MMMU,
+        replace(
+            MMMU,
             name="mmmu_reasoning",
             title="MMMU (tags and boxes read)",
             task="mmmu_val_reasoning",
             config="mmmu/reasoning/mmmu_val_reasoning.yaml",
-            split="validation",
             headline="acc_score",
-            size=900,
-            folder="mmmu",
-            question=_mmmu_question,
-            item_id=lambda doc: doc["id"],
-            target="answer",
-            pictures=_mmmu_pictures,
         ),
         Benchmark(
             name="wemath",

@@ -3,11 +3,18 @@
 import copy
 
 import pytest
+from PIL import ImageFile
 
 from core.config import ModelConfig
 from core.pocket.model import build_image_processor, build_model
 from core.pocket.tokenizer import build_tokenizer
 from core.policy import Policy
+
+
+@pytest.fixture(autouse=True)
+def cut_pictures_are_refused(monkeypatch) -> None:
+    """As in training: lmms-eval, which tests of eval import, has Pillow take cut pictures for whole ones."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", False)
 
 
 @pytest.fixture(scope="session")
