@@ -21,12 +21,15 @@ from app.sections import items
 # How the address names the paper's models.
 PAPER = {f"paper-{size.lower()}": size for size in reported.MODELS}
 
+OPENING = "the training run that a button opens"
 MAKE_DATA = "python -m eval.pocket"
 COMMAND = "python -m eval.run --tasks dynamath,logicvista,mathvision_mini,mmmu,wemath"
 
 
 def main() -> None:
     """The page."""
+    if OPENING in st.session_state:  # first of all: what is drawn before a press is acted on may cut the run short
+        st.switch_page("views/tokens.py", query_params={"run": st.session_state.pop(OPENING)})
     st.title("Benchmarks")
     evaluations, unreadable = loading.evaluations()
     for each in unreadable:
@@ -170,8 +173,13 @@ def training_runs(rows: Sequence[Contender]) -> None:
             st.text(f"The training run {run_id} is not among the runs here.")
             continue
         st.text(f"Training run {run_id}")
-        if st.button("Open its tokens", key=f"run {run_id}", icon=":material/token:"):
-            st.switch_page("views/tokens.py", query_params={"run": recorded[run_id]})
+        st.button(
+            "Open its tokens",
+            key=f"run {run_id}",
+            icon=":material/token:",
+            on_click=st.session_state.update,
+            kwargs={OPENING: recorded[run_id]},
+        )
 
 
 main()
