@@ -56,6 +56,8 @@ class Evaluation:
     """Version of each benchmark that names one."""
     unfinished: tuple[str, ...]
     """Benchmarks asked for of which some seed, or all, has no score yet."""
+    noted: Mapping[tuple[str, str], float]
+    """What scoring noted beside the scores, by benchmark and metric: the mean over seeds of a share."""
 
     @property
     def label(self) -> str:
@@ -76,6 +78,10 @@ def read_evaluation(path: Path) -> Evaluation:
     with reading(file, kind=EVALUATION_FILE) as connection:
         abouts = connection.execute(f"SELECT {', '.join(names)} FROM evaluation").fetchall()
         scores = connection.execute("SELECT task, seed, task_version FROM scores ORDER BY ALL").fetchall()
+        shares = connection.execute(
+            "SELECT task, metric, avg(score) FROM scores WHERE metric IN ('unparsed_share', 'unscored_share') "
+            "GROUP BY ALL ORDER BY ALL"
+        ).fetchall()
         answers = connection.execute(
             "SELECT task, item_id, seed, score, cluster, answer IS NOT NULL, truncated FROM items ORDER BY ALL"
         ).fetchall()
@@ -88,7 +94,8 @@ def read_evaluation(path: Path) -> Evaluation:
     answered = {item.task for item in items}
     unfinished = tuple(task for task in tasks if task in waiting or task not in answered)
     versions = {task: version for task, _, version in scores if version is not None}
-    return Evaluation(file, about, tasks, items, versions, unfinished)
+    noted = {(task, metric): share for task, metric, share in shares}
+    return Evaluation(file, about, tasks, items, versions, unfinished, noted)
 
 
 def _check(file: Path, names: Sequence[str], abouts: Sequence[tuple], answers: Sequence[tuple]) -> None:
@@ -130,8 +137,16 @@ def remarks(evaluation: Evaluation, label: str) -> list[str]:
     missing = ", ".join(title(task) for task in evaluation.unfinished)
     guessed = any(item.task == "mmmu" and not item.has_answer for item in evaluation.items)
     guess = "; on MMMU lmms-eval then draws an option at random" if guessed else ""
+    drawn, costly = (
+        ", ".join(
+            f"{title(task)} {share:.1%}" for (task, m), share in evaluation.noted.items() if m == metric and share
+        )
+        for metric in ("unparsed_share", "unscored_share")
+    )
     lines = [
         f"no answer could be read: {unread}{guess}" if unread else "",
+        f"share of multiple-choice answers that are such random draws: {drawn}" if drawn else "",
+        f"too costly to score, so counted as empty: {costly}" if costly else "",
         f"cut at the token limit: {cut}" if cut else "",
         f"unfinished, so left out in whole or in part: {missing}" if missing else "",
     ]

@@ -22,7 +22,6 @@ ROUNDING = {"mathvision_mini": 5e-5, "mmmu": 5e-6}
 EXACT = 1e-9
 """What only the order of additions may change."""
 
-
 Cluster = tuple[str, str]
 
 

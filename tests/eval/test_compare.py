@@ -183,6 +183,20 @@ def test_cut_answers_are_remarked_upon(tmp_path):
     assert remarks(found, "A") == ["A: cut at the token limit: MMMU 20.0% (1 of 5)."]
 
 
+def test_random_draws_and_answers_too_costly_to_score_are_remarked_upon(tmp_path):
+    folder = write(tmp_path, about("a", tasks='["mmmu"]'), answers("mmmu", [1, 1, 1, 1]))
+    rows = [("unparsed_share", 0.5, 0), ("unparsed_share", 0.25, 1), ("unscored_share", 0.25, 0)]
+    with duckdb.connect(folder / "eval.duckdb") as connection:
+        for metric, share, seed in rows:
+            values = ["mmmu", metric, False, share, 4, seed]
+            names = "task, metric, is_headline, score, n, seed"
+            connection.execute(f"INSERT INTO scores ({names}) VALUES (?, ?, ?, ?, ?, ?)", values)
+    assert remarks(read_evaluation(folder), "A") == [
+        "A: share of multiple-choice answers that are such random draws: MMMU 37.5%.",
+        "A: too costly to score, so counted as empty: MMMU 25.0%.",
+    ]
+
+
 def test_other_settings_and_other_versions_are_warned_of(pair, tmp_path, capsys):
     items = answers("dynamath", [1, 0, 1, 0], size=2) + answers("mmmu", [1, 0])
     other = write(tmp_path, about("c", backend="vllm", sampling='{"n": 1}'), items, version="2")
