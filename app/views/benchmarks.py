@@ -21,15 +21,12 @@ from app.sections import items
 # How the address names the paper's models.
 PAPER = {f"paper-{size.lower()}": size for size in reported.MODELS}
 
-OPENING = "the training run that a button opens"
 MAKE_DATA = "python -m eval.pocket"
 COMMAND = "python -m eval.run --tasks dynamath,logicvista,mathvision_mini,mmmu,wemath"
 
 
 def main() -> None:
     """The page."""
-    if OPENING in st.session_state:  # first of all: what is drawn before a press is acted on may cut the run short
-        st.switch_page("views/tokens.py", query_params={"run": st.session_state.pop(OPENING)})
     st.title("Benchmarks")
     evaluations, unreadable = loading.evaluations()
     for each in unreadable:
@@ -173,12 +170,9 @@ def training_runs(rows: Sequence[Contender]) -> None:
             st.text(f"The training run {run_id} is not among the runs here.")
             continue
         st.text(f"Training run {run_id}")
-        st.button(
-            "Open its tokens",
-            key=f"run {run_id}",
-            icon=":material/token:",
-            on_click=st.session_state.update,
-            kwargs={OPENING: recorded[run_id]},
+        # a link, not a button: a figure that reports itself while the page runs can swallow a button's press
+        st.page_link(
+            "views/tokens.py", label="Open its tokens", icon=":material/token:", query_params={"run": recorded[run_id]}
         )
 
 

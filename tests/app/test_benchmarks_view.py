@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from streamlit.testing.v1 import AppTest
 
+ROOT = Path(__file__).parents[2]
 made_up = SimpleNamespace(
     **runpy.run_path(str(Path(__file__).parents[1] / "analysis" / "eval_files.py"), run_name="eval_files")
 )
@@ -134,7 +135,12 @@ def test_what_a_stranger_wrote_is_never_interpreted(monkeypatch, evals):
 def test_the_way_to_a_recorded_training_run_is_offered_and_a_missing_one_is_named(monkeypatch, evals, tmp_path):
     (tmp_path / "cepo").mkdir()
     (tmp_path / "cepo" / "run.duckdb").touch()
-    app = opened(monkeypatch, evals, runs_dir=tmp_path)
+    monkeypatch.setattr("sys.argv", ["main.py", "--evals-dir", str(evals), "--runs-dir", str(tmp_path)])
+    app = AppTest.from_file(str(ROOT / "app" / "main.py"), default_timeout=60)  # a link needs the menu's pages
+    app.switch_page("views/benchmarks.py").run()
+    assert not app.exception
     assert "The training run rlsd is not among the runs here." in texts(app)
     assert "Training run cepo" in texts(app)
-    assert [each.key for each in app.button if each.label == "Open its tokens"] == ["run cepo"]
+    (link,) = app.get("page_link")
+    assert link.proto.label == "Open its tokens"
+    assert link.proto.query_string == "run=cepo"

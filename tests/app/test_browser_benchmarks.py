@@ -95,7 +95,7 @@ def test_a_training_run_opens_its_tokens(workbench, page):
     workbench.open(page, "benchmarks")
     page.get_by_text("Where these numbers come from").click()
     page.get_by_text("Training run cepo", exact=True).wait_for()
-    page.get_by_role("button", name="Open its tokens").last.click()
+    page.get_by_role("link", name="Open its tokens").last.click()
     expect(page).to_have_url(re.compile(r"/tokens\?.*\brun=cepo\b"))
     settle(page)
     expect(page.locator("section.credence .body span.t").first).to_be_visible()
