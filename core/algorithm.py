@@ -2,7 +2,7 @@
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -26,6 +26,9 @@ from core.scoring import EncodedPrompt, ImageFeatures
 from core.teachers import Asked, TeacherWeights, gather_evidence, score_student
 from core.updates import Updater, UpdateStatistics, learning_rate
 from core.verifier import Verifier, reward
+
+Encode = Callable[[Sequence[Problem], Sequence[ImageFeatures | None]], list[EncodedPrompt]]
+"""From problems, and what the policy saw of each, to its prompts."""
 
 
 @dataclass(frozen=True)
@@ -172,14 +175,14 @@ class Trainer:
         """Every `validation.every` steps and after the last one."""
         return step % self.config.validation.every == 0 or step == self.config.steps
 
-    def validate(self, step: int) -> list[ValidationRow]:
-        """One response to each held-out problem, by the policy as it is."""
+    def validate(self, step: int, encode: Encode | None = None) -> list[ValidationRow]:
+        """One response to each held-out problem, by the policy as it is; None asks as the student is asked."""
         config, size = self.config.validation, self.config.rollouts.problems_per_step * self.config.rollouts.group_size
         problems, rows = self.problems.validation(config.problems), []
         for start in range(0, len(problems), size):
             some = problems[start : start + size]
             features = self.policy.look([p.images for p in some])
-            prompts = self.encode(some, features)
+            prompts = (encode or self.encode)(some, features)
             seed = derived_seed(self.config.seed, step, "validation", start)
             limit = self.config.rollouts.max_new_tokens
             responses = self.engine.rollouts(prompts, 1, limit, config.temperature, seed)

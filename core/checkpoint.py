@@ -7,7 +7,8 @@ seed, so a resumed run continues with the numbers of an uninterrupted one.
 import json
 import pickle
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,40 +51,55 @@ class Checkpoints:
             shutil.rmtree(old)
 
     def all(self) -> list[Path]:
-        """Complete checkpoints, oldest first."""
-        return sorted(self.folder.glob("step-*"))
+        """Complete checkpoints, oldest first; a copy that somebody put beside them is none."""
+        return sorted(path for path in self.folder.glob("step-*") if path.name.removeprefix("step-").isdecimal())
 
     def restore(self, method: str, policy: Policy, optimizer: torch.optim.Optimizer, teacher: TeacherWeights) -> int:
         """Take over the newest checkpoint and return its step; 0 where there is none yet."""
         if not self.all():
             return 0
         newest = self.all()[-1]
-        try:
-            state = json.loads((newest / "state.json").read_text())
-            weights = load_file(newest / "weights.safetensors")
+        with _named_if_unreadable(newest):
             snapshot = load_file(newest / "teacher.safetensors")
             moments = torch.load(newest / "optimizer.pt", weights_only=True)
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            SafetensorError,
-            RuntimeError,
-            pickle.UnpicklingError,
-            EOFError,
-        ) as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise InputError(
-                f"checkpoint {newest}: cannot be read ({reason}); delete its folder to resume from the one before"
-            ) from error
-        if state["method"] != method:
-            raise InputError(
-                f"checkpoint {newest}: is of method {state['method']!r}, the run's configuration says {method!r}"
-            )
-        take_over(policy.trainable, weights, newest / "weights.safetensors")
+        step = self.restore_weights(newest, method, policy)
         take_over(teacher.snapshot, snapshot, newest / "teacher.safetensors")
         optimizer.load_state_dict(moments)
-        return int(state["step"])
+        return step
+
+    def restore_weights(self, checkpoint: Path, method: str, policy: Policy) -> int:
+        """Take over the policy's weights alone from one of the checkpoints, and return its step."""
+        with _named_if_unreadable(checkpoint):
+            state = json.loads((checkpoint / "state.json").read_text())
+            step, trained_by = int(state["step"]), state["method"]
+            weights = load_file(checkpoint / "weights.safetensors")
+        if trained_by != method:
+            raise InputError(
+                f"checkpoint {checkpoint}: is of method {trained_by!r}, the run's configuration says {method!r}"
+            )
+        take_over(policy.trainable, weights, checkpoint / "weights.safetensors")
+        return step
+
+
+@contextmanager
+def _named_if_unreadable(checkpoint: Path) -> Iterator[None]:
+    """Within the block a damaged file is bad input: one line that names the checkpoint."""
+    try:
+        yield
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        SafetensorError,
+        RuntimeError,
+        pickle.UnpicklingError,
+        EOFError,
+    ) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(
+            f"checkpoint {checkpoint}: cannot be read ({reason}); delete its folder to go on without it"
+        ) from error
 
 
 @torch.no_grad()
