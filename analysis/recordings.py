@@ -53,6 +53,7 @@ def sharper_counts(run: RunFile) -> pd.DataFrame:
     return run.frame(
         "SELECT sign(advantage)::INTEGER AS sign, count(*) AS n, "
         "count_if(sign(advantage) * (log_p_student - log_p_wrong) > 0) AS sharper "
-        "FROM tokens JOIN rollouts USING (step, group_id, rollout_id) "
-        "WHERE advantage <> 0 AND log_p_wrong IS NOT NULL AND log_p_student IS NOT NULL GROUP BY ALL ORDER BY sign"
+        "FROM tokens JOIN rollouts USING (step, group_id, rollout_id) JOIN groups USING (step, group_id) "
+        "WHERE advantage <> 0 AND NOT fallback AND log_p_wrong IS NOT NULL AND log_p_student IS NOT NULL "
+        "GROUP BY ALL ORDER BY sign"
     )

@@ -36,7 +36,8 @@ EXAMPLES = {key.removeprefix(f"{EXAMPLE}/"): run for key, run in Store(Path("no 
 
 def tokens_of(run: RunFile) -> pd.DataFrame:
     """Every token with its rollout's advantage, for a second way of counting."""
-    return run.frame("SELECT * FROM tokens JOIN rollouts USING (step, group_id, rollout_id)")
+    joined = "JOIN rollouts USING (step, group_id, rollout_id) JOIN groups USING (step, group_id)"
+    return run.frame(f"SELECT tokens.*, advantage, fallback FROM tokens {joined}")
 
 
 def test_pooled_tokens_and_averaged_rollouts_give_different_fractions() -> None:
@@ -164,7 +165,8 @@ def test_cepo_is_sharper_exactly_where_its_weight_is_larger() -> None:
 
 def test_the_file_counts_proposition_1_as_the_definition_does() -> None:
     tokens = tokens_of(EXAMPLES["cepo"])
-    used = tokens[(tokens.advantage != 0) & tokens.log_p_wrong.notna()]
+    assert tokens.fallback.any()  # without r⁻ there is no P_T⁻ to compare with
+    used = tokens[(tokens.advantage != 0) & ~tokens.fallback & tokens.log_p_wrong.notna()]
     found = sharper_counts(EXAMPLES["cepo"]).set_index("sign")
     for sign in (-1, 1):
         side = used[np.sign(used.advantage) == sign]
