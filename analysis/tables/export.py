@@ -22,6 +22,8 @@ LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "[": "{[}", "]": "{]}",  # a bracket behind \\\\ would be its argument
     "±": r"$\pm$", "−": r"$-$", "†": r"$^{\dagger}$", "–": "--",
+    "✓": r"\checkmark{}", "✗": r"$\times$", "≠": r"$\neq$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "≥": r"$\geq$",
+    "⁺": r"$^{+}$", "⁻": r"$^{-}$", "₀": r"$_{0}$", "“": "``", "”": "''", "𝒢": r"$\mathcal{G}$", "Â": r"$\hat{A}$",
     "▲": r"$^{\triangle}$", "Δ": r"$\Delta$", "λ": r"$\lambda$", "ε": r"$\varepsilon$",
 }  # fmt: skip
 MARKDOWN = {char: f"\\{char}" for char in "\\`*_[]~$#!|"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -52,7 +54,7 @@ def to_html(table: pd.DataFrame, caption: str, bold: pd.DataFrame | None = None)
 
 
 def to_latex(table: pd.DataFrame, caption: str, bold: pd.DataFrame | None = None) -> str:
-    """A booktabs table; needs \\usepackage{booktabs}."""
+    """A booktabs table; needs \\usepackage{booktabs,amssymb}."""
     lines = [
         r"\begin{table}",
         r"\centering",
