@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -23,6 +23,9 @@ STUDY = Path(__file__).parent / "study.yaml"
 
 Flags = dict[str, Any]
 """Dotted paths of `TrainConfig` to values."""
+Asked = Literal["told", "benchmarks", "evidence"]
+"""What a finished run is asked besides: its held-out problems with the answer shown (`core.told`), the benchmarks
+(`eval.run`), or its evidence by kind of token (`analysis.evidence`)."""
 
 
 class Strict(BaseModel):
@@ -51,6 +54,7 @@ class Group(Strict):
     seeds: tuple[int, ...]
     arms: dict[str, Arm]
     flags: Flags = {}
+    asked: tuple[Asked, ...] = ()
 
 
 class Scale(Strict):
@@ -62,6 +66,8 @@ class Scale(Strict):
     flags: Flags = {}
     arms: dict[str, Flags] = {}
     """What an arm, `GROUP/ARM`, needs besides at this scale."""
+    data_root: str | None = None
+    """Benchmarks from files made by `eval.pocket`; None: from the hub."""
 
 
 class Search(Strict):
@@ -111,6 +117,11 @@ class Study:
         """What belongs to the scale."""
         return self.matrix.scales[self.scale]
 
+    @property
+    def base_model(self) -> str:
+        """What every run begins with."""
+        return load_config([ROOT / self.at.config]).model.path
+
     def _config(self, method: str, files: Sequence[str], flags: Flags) -> TrainConfig:
         paths = [ROOT / name for name in (self.at.config, *files)]
         return load_config(paths, self.at.flags | flags, method)
@@ -142,6 +153,12 @@ class Study:
         flags = {"method.learning_rate": rate} | flags
         return tuple(Run(self._config(own.method, own.files, flags | {"seed": seed})) for seed in asked.seeds)
 
+    def runs(self, rates: Mapping[str, float], only: Sequence[str] = (), asked: Asked | None = None) -> list[Run]:
+        """The runs of the arms asked for, each once, in the order of the file; only of groups asked something."""
+        groups = self.matrix.groups
+        names = [name for name in self.names(only) if asked is None or asked in groups[name[0]].asked]
+        return list(dict.fromkeys(run for name in names for run in self.arm_runs(*name, rates)))
+
     def names(self, only: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
         """Groups and arms in their order, those named by `GROUP` or `GROUP/ARM` where any are."""
         known = [(group, arm) for group, asked in self.matrix.groups.items() for arm in asked.arms]
@@ -161,7 +178,7 @@ def best_rate(scores: Mapping[float, float]) -> float:
     return max(scores, key=lambda rate: (scores[rate], -rate))
 
 
-def read_matrix(path: Path = STUDY) -> Matrix:
+def read_matrix(path: Path) -> Matrix:
     """The matrix from its file."""
     try:
         return Matrix.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
@@ -177,7 +194,7 @@ def read_matrix(path: Path = STUDY) -> Matrix:
 
 def study_of(config: Path | None = None) -> Study:
     """The study at the scale that a configuration belongs to; pocket without one."""
-    matrix = read_matrix()
+    matrix = read_matrix(STUDY)
     if config is None:
         return Study(matrix, "pocket")
     for name, scale in matrix.scales.items():
