@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("core", "app", "analysis", "eval")
-DATA = (".jinja", ".yaml", ".json", ".safetensors", ".csv", ".js", ".css", ".png", ".duckdb")
+DATA = (".jinja", ".yaml", ".json", ".safetensors", ".csv", ".js", ".css", ".png", ".duckdb", ".parquet")
 
 
 def data_files() -> set[str]:
