@@ -3,22 +3,35 @@
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
 from analysis.eval_store import EvalStore, Evaluation
-from analysis.evidence import read_evidence
+from analysis.evidence import COLUMNS, read_evidence
 from analysis.matrix import Run, Study
 from analysis.recorded import SEARCH, About, RecordedStudy, accuracies
 from analysis.store import FILE_NAME, RunFile
 from core.config import check
+from core.eval_schema import EvaluationRow
+from core.schema import RunRow, StepRow
 
 LAST_VALIDATIONS = 2
 """How many of a run's last validations make its score in the search."""
 TOLD = "told.csv"
+ANSWERS = ("run_id", "step", "problem_id", "is_correct")
+EMPTY: dict[str, tuple[str, ...]] = {
+    "runs": tuple(field.name for field in fields(RunRow)),
+    "steps": ("run_id", *(field.name for field in fields(StepRow) if field.name != "log_weight_histogram")),
+    "validation": ANSWERS,
+    "told": ANSWERS,
+    "evidence": ("run_id", *COLUMNS),
+    "evaluations": tuple(field.name for field in fields(EvaluationRow)),
+    "items": ("eval_id", "task", "item_id", "seed", "score", "cluster"),
+}
+"""The columns of tables in which nothing stands yet."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +142,7 @@ def _merged(name: str, frames: Sequence[pd.DataFrame], recorded: RecordedStudy |
     key = "eval_id" if name in ("evaluations", "items") else "run_id"
     old = [] if recorded is None else [getattr(recorded, name)]
     if not frames:
-        return old[0] if old else pd.DataFrame({key: pd.Series(dtype=str)})
+        return old[0] if old else pd.DataFrame(columns=[*EMPTY[name]])
     new = pd.concat(frames, ignore_index=True)
     kept = [frame.loc[~frame[key].isin(set(new[key]))] for frame in old]
     return pd.concat([*(frame for frame in kept if len(frame)), new], ignore_index=True)

@@ -8,6 +8,7 @@ so the command can be stopped and repeated.
 
 import argparse
 import json
+import os
 import platform
 import shlex
 import sys
@@ -115,7 +116,7 @@ def about(study: Study, rates: Mapping[str, float], options: argparse.Namespace)
     asked = [("--config", study.at.config)] if study.scale != "pocket" else []
     asked += [("--only", name) for name in options.only]
     command = shlex.join(["python", "-m", "analysis.study", *(part for pair in asked for part in pair)])
-    machine = f"{platform.system()} {platform.machine()}, {options.workers} runs at a time"
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {options.workers} runs at a time"
     return About(study.scale, command, dict(rates), machine)
 
 
