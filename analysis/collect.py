@@ -77,11 +77,11 @@ class Workplace:
         """It has trained here and was not asked with the answer shown."""
         return self.is_trained(run) and not (self.folder(run) / TOLD).exists()
 
-    def lacks_evaluation(self, run_id: str | None) -> bool:
-        """It, or the base, was neither evaluated here nor recorded so."""
+    def evaluated(self) -> set[str | None]:
+        """The runs that were evaluated, here or in the record; None stands for the base."""
         recorded = () if self.recorded is None else tuple(self.recorded.evaluations["run_id"])
-        done = {None if _is_none(name) else name for name in recorded}
-        return run_id not in done | {each.about.run_id for each in self.finished_evaluations()}
+        here = {each.about.run_id for each in self.finished_evaluations()}
+        return here | {None if _is_none(name) else name for name in recorded}
 
     def finished_evaluations(self) -> list[Evaluation]:
         """What was evaluated here, whole."""

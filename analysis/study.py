@@ -53,9 +53,9 @@ def ask(study: Study, rates: Mapping[str, float], only: Sequence[str], place: Wo
     """Ask the finished runs what their groups want to know besides."""
     told = [run for run in study.runs(rates, only, "told") if place.lacks_told(run)]
     crew.do([Job(run.run_id, lambda run=run: ["core.told", place.folder(run)]) for run in told], "answer shown")
-    asked = study.runs(rates, only, "benchmarks")
-    models = [run for run in asked if place.is_trained(run) and place.lacks_evaluation(run.run_id)]
-    base = bool(asked) and place.lacks_evaluation(None)
+    asked, done = study.runs(rates, only, "benchmarks"), place.evaluated()
+    models = [run for run in asked if place.is_trained(run) and run.run_id not in done]
+    base = bool(asked) and None not in done
     where = ["--evals-dir", place.evals_dir]
     if study.at.data_root is not None:
         where += ["--data-root", study.at.data_root]

@@ -85,7 +85,7 @@ def test_a_killed_study_goes_on_and_records_what_it_came_to(tiny):
     assert not [value for value in recorded.runs.to_numpy().ravel() if str(tiny) in str(value)]
 
     assert len(recorded.evaluations) == len(recorded.items) == len(recorded.evidence) == 0
-    assert Workplace(tiny, recorded).lacks_evaluation(None)
+    assert not Workplace(tiny, recorded).evaluated()
 
     # the record alone is enough: nothing trains once the runs are gone
     shutil.move(tiny / "recorded", tiny.parent / "kept")
