@@ -12,7 +12,7 @@ DEMO_RUNS := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 export HF_HUB_OFFLINE := 1
 export OMP_NUM_THREADS := 1
 
-.PHONY: setup chromium test app demo check format
+.PHONY: setup chromium test app demo notebooks check format
 
 setup: $(STAMP) chromium
 
@@ -41,6 +41,10 @@ check: setup
 format: setup
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+# Their figures and tables go to notebooks/figures; the notebooks themselves stay as they are.
+notebooks: setup
+	cd notebooks && ../$(VENV)/bin/jupyter execute *.ipynb
 
 app: setup
 	$(APP)

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
+from analysis.catalogue import PAPER as PAPER_EXHIBITS
+
 ROOT = Path(__file__).parents[1]
 PAPER = {
     *(f"Eq. {n}" for n in range(1, 8)),
@@ -22,25 +24,40 @@ PAPER = {
 TAG = re.compile(
     r"(Eq\.|Algorithm|Theorem|Proposition|Tables?|Figures?|Appendix)\s+(\d|B)((?:(?:,| and| or)\s+\d)*)( i{1,3}\b)?"
 )
-NONE = "—"
 
 
 class Row(NamedTuple):
-    """One row of PAPER.md."""
+    """One row of PAPER.md: what implements a thing."""
 
     tag: str
     symbol: str
     test: str
-    state: str
+
+
+class Place(NamedTuple):
+    """One row of its second table: where a figure or table is shown."""
+
+    tag: str
+    entry: str
+    notebook: str
+    test: str
+
+
+def cells(width: int) -> list[list[str]]:
+    """The rows of the table with so many columns, without its head."""
+    lines = (ROOT / "PAPER.md").read_text(encoding="utf-8").splitlines()
+    found = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines if line[:2] == "| "]
+    return [row for row in found if len(row) == width][1:]
 
 
 def rows() -> list[Row]:
-    """All rows of the table."""
-    lines = (ROOT / "PAPER.md").read_text(encoding="utf-8").splitlines()
-    cells = (
-        [cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")
-    )
-    return [Row(*row) for row in cells][1:]
+    """What implements what."""
+    return [Row(*row) for row in cells(3)]
+
+
+def places() -> list[Place]:
+    """Where what is shown."""
+    return [Place(*row) for row in cells(4)]
 
 
 def tags(text: str) -> set[str]:
@@ -65,29 +82,28 @@ def test_the_map_covers_the_paper():
     assert {row.tag for row in rows()} == PAPER
 
 
-@pytest.mark.parametrize(
-    "row", [row for row in rows() if row.symbol != NONE], ids=lambda row: f"{row.tag} {row.symbol}"
-)
+@pytest.mark.parametrize("row", rows(), ids=lambda row: f"{row.tag} {row.symbol}")
 def test_a_symbol_exists_and_says_what_it_implements(row):
     module, _, name = row.symbol.partition(":")
     symbol = reduce(getattr, name.split(".") if name else (), importlib.import_module(module))
     assert row.tag in tags(symbol.__doc__ or ""), f"the docstring of {row.symbol} does not name {row.tag}"
 
 
-@pytest.mark.parametrize("row", [row for row in rows() if row.test != NONE], ids=lambda row: f"{row.tag} {row.test}")
+@pytest.mark.parametrize("row", [*rows(), *places()], ids=lambda row: f"{row.tag} {row.test}")
 def test_a_test_exists(row):
     path, _, name = row.test.partition("::")
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
     assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
-def test_a_state_says_what_there_is():
-    for row in rows():
-        assert row.state in {"here", "recorded", "planned"}, row
-        if row.state == "here":
-            assert NONE not in (row.symbol, row.test), f"{row.tag} is here, so it has a symbol and a test"
-        if row.state == "recorded":
-            assert row.symbol != NONE, row
+def test_every_figure_and_table_is_shown():
+    assert {place.tag for place in places()} == {tag for tag in PAPER if tag.startswith(("Figure", "Table"))}
+
+
+@pytest.mark.parametrize("place", places(), ids=lambda place: place.tag)
+def test_an_entry_is_of_the_catalogue_and_stands_in_its_notebook(place):
+    assert PAPER_EXHIBITS[place.entry].reference == place.tag
+    assert f'show(\\"{place.entry}\\", study)' in (ROOT / place.notebook).read_text(encoding="utf-8")
 
 
 def test_whatever_a_docstring_names_stands_in_the_map():
