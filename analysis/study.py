@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,6 +41,7 @@ def train(runs: Sequence[Run], place: Workplace, crew: Crew, what: str) -> None:
         def command() -> list[str | Path]:
             if place.file(run).path.exists():
                 return ["core.train", "--resume", place.folder(run)]
+            shutil.rmtree(place.folder(run), ignore_errors=True)  # killed before its file was there: nothing is in it
             configuration = place.runs_dir / "configs" / f"{run.run_id}.yaml"
             run.write(configuration)
             return ["core.train", "--config", configuration, "--runs-dir", place.runs_dir, "--run-id", run.run_id]

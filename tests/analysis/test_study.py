@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,7 +32,7 @@ TINY = {
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch) -> Path:
-    """A matrix of six short runs in place of the real one; returns where the study works."""
+    """A matrix of three short runs in place of the real one; returns where the study works."""
     tree = {
         "scales": {
             "pocket": {"config": "core/configs/pocket.yaml", "learning_rates": [1e-4], "flags": TINY},
@@ -54,6 +53,8 @@ def command(tiny: Path) -> list[str]:
     """The study as a command of its own, on the tiny matrix."""
     script = (
         "import sys, pathlib; from analysis import matrix, study; matrix.STUDY = pathlib.Path(sys.argv[1]);"
+        # two methods search, not five: a run takes seconds to start
+        "matrix.METHODS = study.METHODS = {name: study.METHODS[name] for name in ('grpo', 'cepo')};"
         "sys.exit(study.main(sys.argv[2:]))"
     )
     return [sys.executable, "-c", script, str(tiny.parent / "study.yaml"), "--runs-dir", str(tiny)]
@@ -63,22 +64,23 @@ def command(tiny: Path) -> list[str]:
 def test_a_killed_study_goes_on_and_records_what_it_came_to(tiny):
     first = subprocess.Popen(command(tiny), start_new_session=True, stdout=subprocess.PIPE, text=True)
     assert first.stdout is not None
-    assert "1 of 5" in first.stdout.readline()
+    assert "1 of 2" in first.stdout.readline()
     os.killpg(first.pid, signal.SIGKILL)  # the study, and what it has started
     first.wait()
-    finished = [path.parent.stat().st_mtime_ns for path in tiny.glob("*/model")]
-    assert len(finished) < 5
+    assert not (tiny / "recorded").exists()
+    for folder in (path.parent for path in list(tiny.glob("cepo-*/config.yaml"))):
+        (folder / "run.duckdb").unlink(missing_ok=True)  # as if it had been killed a moment before its file was there
 
     done = subprocess.run([*command(tiny), "--json"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == {
-        "scale": "pocket", "out": str(tiny / "recorded"), "runs": 6, "failures": {},
+        "scale": "pocket", "out": str(tiny / "recorded"), "runs": 3, "failures": {},
     }  # fmt: skip
 
     recorded = read_study(tiny / "recorded")
     assert set(recorded.arms["group"]) == {"search", "methods", "same"}
     assert recorded.run_ids("same", "cepo") == recorded.run_ids("methods", "cepo")
-    assert recorded.about.rates == dict.fromkeys(["grpo", "opsd", "sdpo", "rlsd", "cepo"], 1e-4)
+    assert recorded.about.rates == {"grpo": 1e-4, "cepo": 1e-4}
     assert recorded.final("methods", "cepo").n.tolist() == [4]
     assert set(recorded.told["run_id"]) == set(recorded.run_ids("methods", "cepo"))
     assert recorded.recordings("methods", ["cepo"])[0].info.status == "finished"
@@ -90,11 +92,9 @@ def test_a_killed_study_goes_on_and_records_what_it_came_to(tiny):
     # the record alone is enough: nothing trains once the runs are gone
     shutil.move(tiny / "recorded", tiny.parent / "kept")
     shutil.rmtree(tiny)
-    before = time.monotonic()
     again = subprocess.run([*command(tiny), "--out", str(tiny.parent / "kept")], capture_output=True, check=False)
     assert again.returncode == 0, again.stderr
     assert not list(tiny.glob("*/run.duckdb"))
-    assert time.monotonic() - before < 60
     pd.testing.assert_frame_equal(read_study(tiny.parent / "kept").validation, recorded.validation)
 
 
