@@ -29,8 +29,9 @@ $(STAMP): pyproject.toml
 chromium:
 	@.ci/chromium
 
+# Three on two cores: the one with the browser's tests mostly waits for the browser.
 test: setup
-	$(PYTHON) -m pytest -n 2
+	$(PYTHON) -m pytest -n 3
 
 check: setup
 	$(VENV)/bin/ruff check .
