@@ -21,6 +21,7 @@ from core.schema import RunRow, StepRow
 LAST_VALIDATIONS = 2
 """How many of a run's last validations make its score in the search."""
 TOLD = "told.csv"
+"""What `core.told` leaves in a run's folder; its module loads models, so its name for it is not read here."""
 ANSWERS = ("run_id", "step", "problem_id", "is_correct")
 EMPTY: dict[str, tuple[str, ...]] = {
     "runs": tuple(field.name for field in fields(RunRow)),
@@ -74,8 +75,10 @@ class Workplace:
         return run in self.names or self.is_trained(run)
 
     def lacks_told(self, run: Run) -> bool:
-        """It has trained here and was not asked with the answer shown."""
-        return self.is_trained(run) and not (self.folder(run) / TOLD).exists()
+        """It has trained here and was not, or not at every checkpoint, asked with the answer shown."""
+        asked, kept = self.folder(run) / TOLD, self.folder(run).glob("checkpoints/step-*")
+        found = set(pd.read_csv(asked)["step"]) if asked.exists() else set()
+        return self.is_trained(run) and not found >= {0, *(int(path.name.removeprefix("step-")) for path in kept)}
 
     def evaluated(self) -> set[str | None]:
         """The runs that were evaluated, here or in the record; None stands for the base."""

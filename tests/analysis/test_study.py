@@ -143,6 +143,20 @@ def test_a_run_of_its_own_file_is_finished_only_when_it_says_so(tmp_path):
     assert place.is_finished(run)
 
 
+def test_a_run_that_was_asked_at_some_checkpoints_only_is_asked_again(tmp_path):
+    run = Run(read_config(EXAMPLE_DIR / "cepo" / "config.yaml"))
+    place = Workplace(tmp_path, None)
+    assert not place.lacks_told(run), "what has not trained cannot be asked"
+    shutil.copytree(EXAMPLE_DIR / "cepo", place.folder(run))
+    (place.folder(run) / "checkpoints" / "step-000012").mkdir(parents=True)
+    told = place.folder(run) / "told.csv"
+    assert place.lacks_told(run)
+    told.write_text("step,problem_id,is_correct\n0,a,1\n")  # as a kill after the first step leaves it
+    assert place.lacks_told(run)
+    told.write_text("step,problem_id,is_correct\n0,a,1\n12,a,1\n")
+    assert not place.lacks_told(run)
+
+
 def test_the_score_of_the_search_is_the_mean_of_the_last_two_validations(tmp_path):
     run = Run(read_config(EXAMPLE_DIR / "cepo" / "config.yaml"))
     place = Workplace(tmp_path, None)
