@@ -59,8 +59,9 @@ def _head(study: RecordedStudy, found: Sequence[Finding]) -> Iterator[str]:
     if study.about.scale == "pocket":
         yield (
             "These are results on Pocket Geo3k: a model of 0.59 million parameters, drawn problems, 30 steps. They say "
-            "which claims show at this scale, and nothing about the paper's own models; the paper's numbers stand "
-            "beside ours to compare signs, not sizes. What the pocket model cannot test is said in the README."
+            "which claims show at this scale, and nothing about the paper's own models, whose effects may have another "
+            "size: a number with its interval says more than its verdict. What the pocket model cannot test is said in "
+            "the README."
         )
         yield ""
     yield f"Of {len(found)} claims: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) + "."

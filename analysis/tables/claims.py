@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.claims import Finding, Measured, Unit
+from analysis.claim_measures import Measured, Unit
+from analysis.claims import Finding
 from analysis.tables.paper_table import PaperTable
 
 COLUMNS = ["claim", "where", "paper", "here [95 % interval]", "n", "verdict"]

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from analysis.claims import VERDICTS, Claim, Measured, claims, findings, verdict
+from analysis.claim_measures import Measured
+from analysis.claims import VERDICTS, Claim, claims, findings, verdict
 from analysis.evidence import COLUMNS
 from analysis.recorded import RecordedStudy
 from analysis.tables.claims import claims_table, measured_text, number
