@@ -15,7 +15,7 @@ from core.config import TrainConfig
 from core.engines import RolloutEngine
 from core.errors import InputError
 from core.hints import Hints, choose_hints
-from core.methods import CEPO, GRPO, Evidence, Method, Teacher, TokenCredit
+from core.methods import CEPO, GRPO, Credit, Evidence, Method, Teacher, TokenCredit
 from core.policy import Policy
 from core.problems import ProblemSource
 from core.prompts import student_prompt
@@ -23,7 +23,7 @@ from core.records import StepResult, Stopwatch, step_record
 from core.rollouts import Group, Problem, Rollout
 from core.schema import StepRecord, ValidationRow
 from core.scoring import EncodedPrompt, ImageFeatures
-from core.teachers import Asked, TeacherWeights, gather_evidence, score_student
+from core.teachers import Asked, TeacherWeights, TokenScores, ask_teachers, score_student
 from core.updates import Updater, UpdateStatistics, learning_rate
 from core.verifier import Verifier, reward
 
@@ -54,31 +54,38 @@ class Trainer:
             groups = tuple(self.judge(problem, rollouts) for problem, rollouts in zip(problems, groups, strict=True))
             advantages = self.advantages(groups)  # Eq. 1
             batch = collate(self.policy, groups, features, self.hints(groups, step))  # line 5: r⁺, r⁻
+        alive = tuple((advantages.view(len(groups), -1) != 0).any(1).nonzero()[:, 0].tolist())
+        used, probed = self.asked(batch, alive, step)
+        scores = TokenScores.blank(batch)
         with time.stage("score"):
-            log_p_student, entropy = score_student(self.policy, batch, self.groups_per_pass)
-            evidence = Evidence(log_p_student)
-        used, probed = self.asked(batch, advantages, step)
-        with time.stage("teacher"):
-            evidence = self.evidence(batch, evidence, used)  # Eq. 2
-        with time.stage("probe"):
-            evidence = self.evidence(batch, evidence, probed)
+            in_update = self.scored_in_update(batch, alive)
+            others = [g for g in range(len(groups)) if g not in in_update]
+            score_student(self.policy, batch, others, scores, self.groups_per_pass)
+        for stage, asked in (("teacher", used), ("probe", probed)):
+            with time.stage(stage):  # Eq. 2
+                ask_teachers(self.policy, self.teacher, batch, asked, scores, self.prompting, self.groups_per_pass)
 
         statistics = UpdateStatistics(learning_rate(step, method.learning_rate, config.steps, config.optimizer))
         if isinstance(method, TokenCredit):
-            credited = method.credit(advantages, evidence, step)  # lines 7-8: Δ_t, w_t, Â_t
+
+            def credit_of(rows: Sequence[int] | slice) -> Credit:  # lines 7-8: Δ_t, w_t, Â_t
+                return method.credit(advantages[rows], self.evidence(batch, scores, rows), step)
+
             with time.stage("update"):  # line 10
-                self.updater.follow_advantages(batch, credited.token_advantages, log_p_student, statistics)
+                self.updater.follow_advantages(batch, alive, credit_of, scores, statistics)
+            credited = credit_of(slice(None))
         else:
-            credited = None
             with time.stage("update"):
-                self.updater.match_teacher(batch, method, self.teacher, self.prompting, statistics)
+                self.updater.match_teacher(batch, method, self.teacher, self.prompting, scores, statistics)
+            credited = None
         self.teacher.after_step(step)
         self.engine.load_weights()
         with time.stage("validate"):
             validation = self.validate(step) if self.validates_at(step) else ()
         scored = Asked(used.correct + probed.correct, used.wrong + probed.wrong)
+        evidence = self.evidence(batch, scores)
         result = StepResult(
-            step, method, batch, advantages, evidence, scored, credited, entropy, statistics, validation
+            step, method, batch, advantages, evidence, scored, credited, scores.entropy, statistics, validation
         )
         return step_record(result, time)
 
@@ -141,7 +148,14 @@ class Trainer:
         """Groups scored in one forward."""
         return self.config.optimizer.groups_per_micro_batch
 
-    def asked(self, batch: Batch, advantages: Tensor, step: int) -> tuple[Asked, Asked]:
+    def scored_in_update(self, batch: Batch, alive: Sequence[int]) -> set[int]:
+        """Groups of the step's first update: its forward runs with the weights that sampled them, so it scores them."""
+        first = self.updater.parts(batch)[0]
+        if isinstance(self.config.method, TokenCredit):
+            return {*first} & {*alive}
+        return {g for g in first if None not in batch.hints[g].correct}
+
+    def asked(self, batch: Batch, alive: tuple[int, ...], step: int) -> tuple[Asked, Asked]:
         """Which groups the teachers score for the method, and which for the record alone.
 
         The method needs them only where A ≠ 0 and only while λ > 0. After that a method's own evidence is still probed
@@ -149,7 +163,6 @@ class Trainer:
         """
         method, record = self.config.method, self.config.record
         credits_tokens = isinstance(method, TokenCredit)
-        alive = tuple((advantages.view(len(batch.groups), -1) != 0).any(1).nonzero()[:, 0].tolist())
         needed = alive if credits_tokens and method.mixing(step) > 0 else ()
         used = Asked(**dict.fromkeys(method.teachers, needed) if credits_tokens else {})
         if record.evidence == "all":
@@ -160,16 +173,16 @@ class Trainer:
         probes = credits_tokens and not needed and step % record.probe_every == 0
         return used, Asked(**dict.fromkeys(method.teachers, alive) if probes else {})
 
-    def evidence(self, batch: Batch, evidence: Evidence, asked: Asked) -> Evidence:
-        """Ask the teachers (Eq. 2); where 𝒢⁻ = ∅ and the method says so, P_T⁻ := P_T⁺, the released code's choice."""
-        evidence = gather_evidence(
-            self.policy, self.teacher, batch, evidence, asked, self.prompting, self.groups_per_pass
-        )
+    def evidence(self, batch: Batch, scores: TokenScores, rows: Sequence[int] | slice = slice(None)) -> Evidence:
+        """Eq. 2 for some rows; where 𝒢⁻ = ∅ and the method says so, P_T⁻ := P_T⁺, the released code's choice."""
+        evidence = scores.evidence(rows)
         correct, wrong = evidence.log_p_correct, evidence.log_p_wrong
         if self.observer.empty_wrong == "rlsd" or correct is None or wrong is None:
             return evidence
         empty = torch.tensor([h.fallback for h in batch.hints], device=batch.mask.device)
-        return replace(evidence, log_p_wrong=correct.where(empty.repeat_interleave(batch.group_size)[:, None], wrong))
+        return replace(
+            evidence, log_p_wrong=correct.where(empty.repeat_interleave(batch.group_size)[rows, None], wrong)
+        )
 
     def validates_at(self, step: int) -> bool:
         """Every `validation.every` steps and after the last one."""

@@ -52,8 +52,11 @@ class Batch:
 
     def responses(self, group: int) -> tuple[Tensor, ...]:
         """The token ids of a group's rollouts, where the policy is."""
-        rows = range(group * self.group_size, (group + 1) * self.group_size)
-        return tuple(self.token_ids[row, self.mask[row]] for row in rows)
+        return tuple(self.token_ids[row, self.mask[row]] for row in self.rows([group]))
+
+    def rows(self, groups: Sequence[int]) -> list[int]:
+        """The rollouts of some groups."""
+        return [g * self.group_size + i for g in groups for i in range(self.group_size)]
 
     def place(self, flat: Float[Tensor, "N"], rows: Sequence[int]) -> Float[Tensor, "B T"]:
         """Put flat per-token values, row after row in the given order, where they belong; 0 elsewhere."""

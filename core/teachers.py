@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from core.batch import Batch, Prompting
@@ -55,15 +56,43 @@ def chunks(groups: Sequence[int], size: int) -> list[Sequence[int]]:
     return [groups[i : i + size] for i in range(0, len(groups), size)]
 
 
+@dataclass
+class TokenScores:
+    """What student and teachers have said of a step's tokens so far, [B, T] in nats; each pass adds what it scored."""
+
+    mask: Bool[Tensor, "B T"]
+    log_p_student: Float[Tensor, "B T"]
+    """0 until it is scored."""
+    entropy: Float[Tensor, "B T"]
+    log_p_correct: Float[Tensor, "B T"] | None = None
+    """None until a teacher is asked; NaN where it was not, or had no hint."""
+    log_p_wrong: Float[Tensor, "B T"] | None = None
+
+    @classmethod
+    def blank(cls, batch: Batch) -> "TokenScores":
+        """Nothing is scored yet."""
+        zeros = torch.zeros(batch.mask.shape, device=batch.mask.device)
+        return cls(batch.mask, zeros, zeros.clone())
+
+    def add_student(self, batch: Batch, rows: Sequence[int], log_p: Tensor, entropy: Tensor) -> None:
+        """The student's word on some rows, flat, row after row."""
+        self.log_p_student[rows] = batch.place(log_p.detach().float(), rows)[rows]
+        self.entropy[rows] = batch.place(entropy.detach().float(), rows)[rows]
+
+    def evidence(self, rows: Sequence[int] | slice = slice(None)) -> Evidence:
+        """Eq. 2 for some rows; a teacher that said nothing gives way to the student: P_T⁻ := P_S where 𝒢⁻ = ∅."""
+        student = self.log_p_student[rows]
+        teachers = (None if x is None else x[rows] for x in (self.log_p_correct, self.log_p_wrong))
+        return Evidence(student, *(None if x is None else x.where(~x.isnan(), student) for x in teachers))
+
+
 @torch.no_grad()
-def score_student(policy: Policy, batch: Batch, groups_per_pass: int) -> tuple[Tensor, Tensor]:
-    """log P_S(y_t) and the entropy of P_S at every response token, both [B, T]; 0 outside the mask."""
-    log_p, entropy = [], []
-    for groups in chunks(range(len(batch.groups)), groups_per_pass):
-        for values, scored in zip((log_p, entropy), policy.score(batch.student_trees(groups)), strict=True):
-            values.append(scored)
-    rows = range(len(batch.mask))
-    return batch.place(torch.cat(log_p), rows), batch.place(torch.cat(entropy), rows)
+def score_student(
+    policy: Policy, batch: Batch, groups: Sequence[int], scores: TokenScores, groups_per_pass: int
+) -> None:
+    """Add log P_S(y_t) and the entropy of P_S at every response token of some groups."""
+    for some in chunks(groups, groups_per_pass):
+        scores.add_student(batch, batch.rows(some), *policy.score(batch.student_trees(some)))
 
 
 @dataclass(frozen=True)
@@ -75,26 +104,22 @@ class Asked:
 
 
 @torch.no_grad()
-def gather_evidence(
+def ask_teachers(
     policy: Policy,
     weights: TeacherWeights,
     batch: Batch,
-    evidence: Evidence,
     asked: Asked,
+    scores: TokenScores,
     prompting: Prompting,
     groups_per_pass: int,
-) -> Evidence:
-    """Add log P_T⁺ and log P_T⁻ of the sampled tokens to what is known (Eq. 2); one forward reads a group's both hints.
-
-    A row without a hint keeps the student's log-probability: P_T⁻ := P_S where 𝒢⁻ = ∅ (Algorithm 1, line 5).
-    """
+) -> None:
+    """Add log P_T⁺ and log P_T⁻ of the sampled tokens (Eq. 2); one forward reads both hints of a group."""
     roles: dict[Teacher, tuple[int, ...]] = {"correct": asked.correct, "wrong": asked.wrong}
-    known: dict[Teacher, Tensor | None] = {"correct": evidence.log_p_correct, "wrong": evidence.log_p_wrong}
-    found: dict[Teacher, Tensor] = {}
-    for role, groups in roles.items():
-        if groups:
-            before = known[role]
-            found[role] = (evidence.log_p_student if before is None else before).clone()
+    known: dict[Teacher, Tensor | None] = {"correct": scores.log_p_correct, "wrong": scores.log_p_wrong}
+    unsaid = torch.full_like(scores.log_p_student, torch.nan)
+    found: dict[Teacher, Tensor] = {
+        role: unsaid.clone() if x is None else x for role, x in known.items() if roles[role]
+    }
     for groups in chunks(sorted({*asked.correct, *asked.wrong}), groups_per_pass):
         trees = [
             [s for role in found if group in roles[role] for s in batch.teacher_sheaves(policy, group, role, prompting)]
@@ -108,7 +133,6 @@ def gather_evidence(
         owners = [owned for tree in trees for owned in tree]
         sizes = [sum(len(r) for r in owned.sheaf.responses) for owned in owners]
         for owned, flat in zip(owners, log_p.split(sizes), strict=True):
-            rows = list(owned.rows)
-            found[owned.role][rows] = batch.place(flat, rows)[rows]
-    known.update(found)
-    return Evidence(evidence.log_p_student, known["correct"], known["wrong"])
+            found[owned.role][list(owned.rows)] = batch.place(flat, owned.rows)[list(owned.rows)]
+    scores.log_p_correct = found.get("correct", scores.log_p_correct)
+    scores.log_p_wrong = found.get("wrong", scores.log_p_wrong)

@@ -31,14 +31,14 @@ from core.console import say
 from core.engines.local_engine import LocalEngine
 from core.errors import InputError
 from core.hints import Hints, HintSource, choose_hints
-from core.methods import Evidence, TeacherSource
+from core.methods import TeacherSource
 from core.pocket import BASE, draw_problem, pocket_problem
 from core.pocket.chains import RULES, character_classes
 from core.pocket.problems import FAMILIES, PocketProblem
 from core.policy import Policy
 from core.prompts import Prompt, student_prompt, teacher_prompt
 from core.rollouts import Group, Problem
-from core.teachers import Asked, TeacherWeights, gather_evidence, score_student
+from core.teachers import Asked, TeacherWeights, TokenScores, ask_teachers, score_student
 from core.verifier import Verifier, reward
 
 GROUP_SIZE = 8
@@ -180,10 +180,10 @@ def token_table(examiner: Examiner, sampled: Sampled) -> dict[str, dict[str, flo
         groups = [sampled.groups[i] for i in some]
         features = policy.look([g.problem.images for g in groups])
         batch = collate(policy, groups, features, [hints[i] for i in some])
-        log_p_student, _ = score_student(policy, batch, 8)
-        every = tuple(range(len(some)))
-        asked = Asked(every, every)
-        evidence = gather_evidence(policy, weights, batch, Evidence(log_p_student), asked, prompting, 8)
+        every, scores = tuple(range(len(some))), TokenScores.blank(batch)
+        score_student(policy, batch, every, scores, 8)
+        ask_teachers(policy, weights, batch, Asked(every, every), scores, prompting, 8)
+        evidence = scores.evidence()
         rewards = torch.tensor([g.rewards for g in groups])
         advantages = credit.group_advantages(rewards).flatten()
         told_right, told_wrong = evidence.log_p_correct, evidence.log_p_wrong

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import itertools
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -11,12 +12,12 @@ from core.batch import Batch, Prompting, collate
 from core.config import OptimizerConfig, SurrogateConfig
 from core.engines.local_engine import LocalEngine
 from core.hints import Hints
-from core.methods import OPSD, TeacherSource
+from core.methods import GRPO, OPSD, Credit, TeacherSource
 from core.pocket import pocket_problem
 from core.policy import Policy
 from core.prompts import student_prompt
 from core.rollouts import Group, Verdict
-from core.teachers import TeacherWeights, score_student
+from core.teachers import TeacherWeights, TokenScores, score_student
 from core.updates import Updater, UpdateStatistics, learning_rate
 
 
@@ -45,6 +46,12 @@ def rolled_out(policy: Policy, groups: int = 4, group_size: int = 3) -> Batch:
     return collate(policy, judged, features, [hint] * groups)
 
 
+def crediting(batch: Batch, advantages: torch.Tensor) -> tuple[Callable[[Sequence[int]], Credit], TokenScores]:
+    """GRPO's credit of some rows, and the scores it reads."""
+    scores = TokenScores.blank(batch)
+    return lambda rows: GRPO().credit(advantages[rows], scores.evidence(rows), 1), scores
+
+
 def updated(
     policy: Policy, batch: Batch, groups_per_micro_batch: int, per: str, method: str
 ) -> dict[str, torch.Tensor]:
@@ -56,11 +63,11 @@ def updated(
     statistics = UpdateStatistics(0.0)
     if method == "opsd":
         weights = TeacherWeights(TeacherSource("reference"), policy)
-        updater.match_teacher(batch, OPSD(), weights, Prompting("sample_answer", True), statistics)
+        prompting, scores = Prompting("sample_answer", True), TokenScores.blank(batch)
+        updater.match_teacher(batch, OPSD(), weights, prompting, scores, statistics)
     else:
-        log_p, _ = score_student(policy, batch, 4)
-        advantages = torch.tensor([1.0, -0.5, -0.5] * 4)[:, None].expand_as(log_p)
-        updater.follow_advantages(batch, advantages, log_p, statistics)
+        advantages = torch.tensor([1.0, -0.5, -0.5] * 4)
+        updater.follow_advantages(batch, range(4), *crediting(batch, advantages), statistics)
     return {n: p.grad.clone() for n, p in policy.trainable.items()}
 
 
@@ -78,15 +85,14 @@ def test_the_update_does_not_depend_on_the_micro_batch_size(random_policy: Polic
 def test_groups_with_zero_advantage_change_nothing(random_policy: Policy) -> None:
     batch = rolled_out(random_policy)
     gradients = []
-    for dead in (0.0, 1e-30):  # exactly zero is skipped, almost zero is computed
+    for dead in (0.0, 1e-30):  # left out, and computed with next to nothing
         policy = Policy(copy.deepcopy(random_policy.model), random_policy.tokenizer, random_policy.image_processor)
         optimizer = torch.optim.SGD(policy.trainable.values(), lr=0.0)
         config = OptimizerConfig(updates_per_step=1, groups_per_micro_batch=1, max_grad_norm=1e9)
-        log_p, _ = score_student(policy, batch, 4)
-        rows = torch.tensor([1.0, -0.5, -0.5] + [dead] * 9)
-        statistics = UpdateStatistics(0.0)
+        advantages = torch.tensor([1.0, -0.5, -0.5] + [dead] * 9)
         updater = Updater(policy, optimizer, config, SurrogateConfig())
-        updater.follow_advantages(batch, rows[:, None].expand_as(log_p), log_p, statistics)
+        alive = range(4) if dead else range(1)
+        updater.follow_advantages(batch, alive, *crediting(batch, advantages), UpdateStatistics(0.0))
         gradients.append({n: p.grad.clone() for n, p in policy.trainable.items()})
     for name, gradient in gradients[0].items():
         assert torch.allclose(gradient, gradients[1][name], atol=1e-9), name
@@ -97,9 +103,8 @@ def test_an_update_with_a_gradient_that_is_not_finite_is_skipped_and_counted(ran
     before = {n: p.detach().clone() for n, p in random_policy.trainable.items()}
     optimizer = torch.optim.AdamW(random_policy.trainable.values(), lr=1e-3)
     updater = Updater(random_policy, optimizer, OptimizerConfig(updates_per_step=1), SurrogateConfig())
-    log_p, _ = score_student(random_policy, batch, 4)
     statistics = UpdateStatistics(1e-3)
-    updater.follow_advantages(batch, torch.full_like(log_p, torch.nan), log_p, statistics)
+    updater.follow_advantages(batch, range(4), *crediting(batch, torch.full((12,), torch.nan)), statistics)
     assert statistics.grad_skipped == 1
     assert statistics.grad_norm is None
     assert all(torch.equal(p, before[n]) for n, p in random_policy.trainable.items())
@@ -113,7 +118,37 @@ def test_a_rollout_without_a_hint_has_no_divergence(random_policy: Policy) -> No
     updater = Updater(random_policy, optimizer, OptimizerConfig(), SurrogateConfig())
     statistics = UpdateStatistics(0.0)
     weights = TeacherWeights(TeacherSource("reference"), random_policy)
-    updater.match_teacher(batch, OPSD(), weights, Prompting("sample_answer", True), statistics)
+    scores = TokenScores.blank(batch)
+    updater.match_teacher(batch, OPSD(), weights, Prompting("sample_answer", True), scores, statistics)
     told = torch.arange(12) % 3 == 0
     assert statistics.divergence[told][batch.mask[told]].isfinite().all()
     assert statistics.divergence[~told].isnan().all()
+
+
+@pytest.mark.parametrize("method", ["grpo", "opsd"])
+def test_the_first_updates_forward_scores_its_groups_as_a_pass_before_it_would(
+    random_policy: Policy, method: str
+) -> None:
+    batch = rolled_out(random_policy)
+    before, during = TokenScores.blank(batch), TokenScores.blank(batch)
+    score_student(random_policy, batch, range(4), before, 4)
+    optimizer = torch.optim.SGD(random_policy.trainable.values(), lr=1.0)
+    updater = Updater(random_policy, optimizer, OptimizerConfig(updates_per_step=2), SurrogateConfig())
+    if method == "opsd":
+        weights = TeacherWeights(TeacherSource("reference"), random_policy)
+        updater.match_teacher(batch, OPSD(), weights, Prompting("sample_answer", True), during, UpdateStatistics(0.1))
+    else:
+        advantages = torch.tensor([1.0, -0.5, -0.5] * 4)
+        score_student(random_policy, batch, range(2, 4), during, 4)
+        credited = []
+
+        def credit_of(rows: Sequence[int]) -> Credit:
+            credited.append(during.log_p_student[rows].clone())
+            return GRPO().credit(advantages[rows], during.evidence(rows), 1)
+
+        updater.follow_advantages(batch, range(4), credit_of, during, UpdateStatistics(0.1))
+        assert torch.allclose(torch.cat(credited), before.log_p_student, atol=2e-6), "credit saw other scores"
+    first = batch.rows(range(2))
+    assert torch.allclose(during.log_p_student[first], before.log_p_student[first], atol=2e-6)
+    assert torch.allclose(during.entropy[first], before.entropy[first], atol=2e-6)
+    assert (before.log_p_student[first][batch.mask[first]] < 0).all()
