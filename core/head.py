@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -24,9 +23,16 @@ Measure = Callable[[Tensor, Tensor], Tensor]
 
 def logits_at(hidden: Tensor, weight: Tensor, temperature: float) -> Tensor:
     """Logits / T: [N, H] hidden states and the [V, H] head to [N, V]."""
-    precise = torch.promote_types(hidden.dtype, torch.float32)
-    logits = F.linear(hidden.to(precise), weight.to(precise))
+    logits = _product(hidden, weight.t())
     return logits if temperature == 1 else logits / temperature
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b in float32 or more; on a GPU, half-precision factors keep their speed and only the sums are float32."""
+    precise = torch.promote_types(a.dtype, torch.float32)
+    if a.is_cuda and a.dtype == b.dtype != precise and not torch.is_grad_enabled():
+        return torch.mm(a, b, out_dtype=precise)
+    return a.to(precise) @ b.to(precise)
 
 
 def log_distribution(hidden: Tensor, weight: Tensor, temperature: float) -> Tensor:
@@ -74,7 +80,8 @@ def _log_probs(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """log P(y), the entropy, and ∂ log P(y) / ∂h = (W_y − Σ_v p_v W_v) / T."""
     precise = torch.promote_types(hidden.dtype, torch.float32)
-    weight = weight.to(precise)
+    if not hidden.is_cuda:
+        weight = weight.to(precise)  # once, not for every chunk
     log_p = hidden.new_empty(len(hidden), dtype=precise)
     entropy = torch.empty_like(log_p)
     gradient = torch.empty_like(hidden) if with_gradient else None
@@ -89,7 +96,7 @@ def _log_probs(
         # Σ p log p as a product of rows: no third array of this size
         entropy[chunk] = total.log() - torch.bmm(p[:, None], logits[:, :, None])[:, 0, 0] / total
         if gradient is not None:
-            mean = (p @ weight).div_(total[:, None])
+            mean = _product(p.to(weight.dtype), weight).div_(total[:, None])
             gradient[chunk] = ((weight[ids] - mean) / temperature).to(gradient.dtype)
     return log_p, entropy, gradient
 

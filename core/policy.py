@@ -4,13 +4,15 @@ Knows tokenizer, image processor and weights; knows nothing of methods, rewards 
 what it sees is computed once a problem and shared by rollouts, student and teachers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub.errors import HFValidationError
 from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
 from PIL.Image import Image
 from safetensors import SafetensorError
 from torch import Tensor
@@ -56,6 +58,12 @@ class Policy:
                 parameter.requires_grad_(False)
         else:
             self.base.set_attn_implementation(ATTENTION)
+        adapters = [module for module in model.modules() if isinstance(module, LoraLayer)]
+        for adapter in adapters:
+            adapter.cast_input_dtype_enabled = False
+        # Adapters stay float32 for the optimizer. Reading them in half precision costs little; peft would cast all
+        # that they read to float32 instead.
+        self.casts_adapters = bool(adapters) and self.base.dtype == torch.bfloat16
         self.trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.model.eval()  # no dropout anywhere: student and teachers must differ by their context alone
 
@@ -124,13 +132,14 @@ class Policy:
         seen = self.image_processor(images=flat, return_tensors="pt").to(self.device)
         grid = seen["image_grid_thw"]
         output = self.base.get_image_features(seen["pixel_values"], grid, return_dict=True)
-        features, start = [], 0
+        embeddings, *deepstack = map(joined, (output.pooler_output, *output.deepstack_features))
+        tokens = (grid.prod(-1) // self.base.config.vision_config.spatial_merge_size**2).tolist()
+        features, image, start = [], 0, 0
         for several in images:
-            end = start + len(several)
-            deepstack = tuple(torch.cat(layer[start:end]) for layer in output.deepstack_features if several)
-            embeddings = output.pooler_output[start:end]
-            features.append(ImageFeatures(grid[start:end], torch.cat(embeddings), deepstack) if several else None)
-            start = end
+            following, end = image + len(several), start + sum(tokens[image : image + len(several)])
+            layers = tuple(layer[start:end] for layer in deepstack)
+            features.append(ImageFeatures(grid[image:following], embeddings[start:end], layers) if several else None)
+            image, start = following, end
         return tuple(features)
 
     def encode(self, prompt: Prompt, features: ImageFeatures | None) -> EncodedPrompt:
@@ -169,9 +178,14 @@ class Policy:
             layers = zip(*(f.deepstack for f in packed.features), strict=True)
             extra = {"visual_pos_masks": is_image[None], "deepstack_visual_embeds": [torch.cat(x) for x in layers]}
         positions = packed.positions[:, None] if self.sees_images else packed.positions
-        output = self.decoder(
-            inputs_embeds=embeddings[None], position_ids=positions, use_cache=False, view=view or packed.view, **extra
-        )
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.casts_adapters):
+            output = self.decoder(
+                inputs_embeds=embeddings[None],
+                position_ids=positions,
+                use_cache=False,
+                view=view or packed.view,
+                **extra,
+            )
         return output.last_hidden_state[0]
 
     def decode(self, token_ids: Tensor, position: Tensor, view: AttentionView) -> Tensor:
@@ -179,6 +193,26 @@ class Policy:
         positions = position[None, :, None].expand(self._axes, -1, -1) if self.sees_images else position[:, None]
         output = self.decoder(input_ids=token_ids, position_ids=positions, use_cache=False, view=view)
         return output.last_hidden_state[:, 0]
+
+    @contextmanager
+    @torch.no_grad()
+    def merged(self) -> Iterator[None]:
+        """Within the block LoRA adapters are part of the weights they adapt, for passes without gradient.
+
+        Merged copies are swapped in by pointer, so leaving is exact. Without adapters, or inside another such block,
+        nothing changes.
+        """
+        adapted: list[Any] = [m for m in self.model.modules() if isinstance(m, LoraLayer) and not m.merged]
+        own = [layer.get_base_layer().weight.data for layer in adapted]
+        try:
+            for layer, weight in zip(adapted, own, strict=True):
+                layer.get_base_layer().weight.data = weight.clone()
+                layer.merge()
+            yield
+        finally:
+            for layer, weight in zip(adapted, own, strict=True):
+                layer.get_base_layer().weight.data = weight
+                layer.merged_adapters.clear()
 
     def score(self, trees: Sequence[Sequence[Sheaf]]) -> tuple[Tensor, Tensor]:
         """log P of every response token and the entropy there, flat, in the order sheaf, response, position; nats."""
@@ -192,6 +226,11 @@ class Policy:
         self.tokenizer.save_pretrained(folder)
         if self.sees_images:
             self.image_processor.save_pretrained(folder)
+
+
+def joined(layer: Tensor | Sequence[Tensor]) -> Tensor:
+    """[image tokens, hidden] of all images, of which transformers makes one tensor or one an image by its version."""
+    return layer if isinstance(layer, Tensor) else torch.cat(list(layer))
 
 
 def device_of(config: "ModelConfig") -> torch.device:

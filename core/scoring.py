@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.bias import causal_lower_right
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface, AttentionMaskInterface
 
 ATTENTION = "credence"
@@ -104,42 +106,44 @@ class TreeView:
 
     segments: tuple[Segment, ...]
     device: torch.device
-    _gathers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     _masks: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """Attend along the tree; `layer` is not used, every layer sees the same tree."""
-        return torch.cat([self._segment(s, query[0], key[0], value[0], scaling) for s in self.segments])[None]
-
-    def _segment(self, segment: Segment, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-        gather, valid = self._gather(segment)
-        q, k, v = (x[:, gather].transpose(0, 1) for x in (query, key, value))  # [rows, H, n, D]
-        above = sum(end - start for start, end in segment.ancestors)
-        if above:
-            rows = len(segment.lengths)
+        sizes = [sum(s.lengths) for s in self.segments]
+        queries, keys, values = (x[0].split(sizes, 1) for x in (query, key, value))
+        place = {s.start: i for i, s in enumerate(self.segments)}
+        attended = []
+        for own, segment in enumerate(self.segments):
+            above = [place[start] for start, _ in segment.ancestors]
+            q = _rows(queries[own], segment.lengths)
             k, v = (
-                torch.cat([*(x[None, :, a:b].expand(rows, -1, -1, -1) for a, b in segment.ancestors), own], 2)
-                for x, own in ((key, k), (value, v))
+                torch.cat([*(x[i].expand(len(q), -1, -1, -1) for i in above), _rows(x[own], segment.lengths)], 2)
+                for x in (keys, values)
             )
-        mask = self._mask(q.shape[2], above)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling, enable_gqa=True)
-        return out.transpose(1, 2)[valid]  # [tokens, H, D]
+            out = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=self._mask(q.shape[2], k.shape[2]), scale=scaling, enable_gqa=True
+            )
+            attended += [row[:n] for row, n in zip(out.transpose(1, 2), segment.lengths, strict=True)]
+        return torch.cat(attended)[None]
 
-    def _gather(self, segment: Segment) -> tuple[Tensor, Tensor]:
-        """Packed index of each (row, position), padded on the right inside the attention only; and which are real."""
-        if segment.start not in self._gathers:
-            lengths = torch.tensor(segment.lengths, device=self.device)
-            starts = segment.start + lengths.cumsum(0) - lengths
-            position = torch.arange(max(segment.lengths), device=self.device)
-            valid = position < lengths[:, None]
-            self._gathers[segment.start] = (starts[:, None] + position.minimum(lengths[:, None] - 1), valid)
-        return self._gathers[segment.start]
+    def _mask(self, queries: int, keys: int) -> Tensor:
+        """A row's tokens see all that is above them, and of their own those that came before."""
+        if (queries, keys) not in self._masks:
+            if self.device.type == "cuda":
+                mask = causal_lower_right(queries, keys)  # names the mask, so that flash attention needs none
+            else:
+                mask = torch.ones(queries, keys, dtype=torch.bool, device=self.device).tril(keys - queries)
+            self._masks[queries, keys] = mask
+        return self._masks[queries, keys]
 
-    def _mask(self, n: int, above: int) -> Tensor:
-        if (n, above) not in self._masks:
-            ones = torch.ones(n, above + n, dtype=torch.bool, device=self.device)
-            self._masks[n, above] = ones.tril(above)
-        return self._masks[n, above]
+
+def _rows(packed: Tensor, lengths: Sequence[int]) -> Tensor:
+    """[H, tokens, D] of a segment to [rows, H, n, D], shorter rows padded at their end."""
+    if len(set(lengths)) == 1:
+        return packed.unflatten(1, (len(lengths), lengths[0])).transpose(0, 1)
+    rows = [row.transpose(0, 1) for row in packed.split(list(lengths), 1)]
+    return pad_sequence(rows, batch_first=True).transpose(1, 2)
 
 
 @dataclass(frozen=True)
