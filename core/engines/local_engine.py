@@ -1,7 +1,8 @@
 """The local engine: batched sampling with the trainer's own model, for CPUs, tests and small runs.
 
-Prompts are prefilled once and unpadded through the packed forward; their keys and values are copied into buffers that
-grow with the responses, one row a rollout, and finished rows leave the batch.
+Prompts are prefilled once and unpadded through the packed forward, and a group's rollouts share its keys and values.
+Those of the responses have buffers that grow, one row a rollout, and finished rows leave the batch. LoRA adapters are
+merged into the weights meanwhile.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,94 +10,20 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from core.engines.key_values import KeyValues, PromptStates
 from core.head import log_distribution
 from core.policy import Policy
 from core.rollouts import Rollout
 from core.sampling import Draws, Sampling, drawn, filtered_log_probs
-from core.scoring import EncodedPrompt, Packed, Sheaf, pack
+from core.scoring import EncodedPrompt, Sheaf, pack
 
 COMPACT_BELOW = 0.75
 """Share of unfinished rows below which the buffers are compacted: copying them costs about one token."""
 
 ROOM = 256
 """Tokens of a response that the buffers have room for at first; the room doubles when it is used up."""
-
-
-@dataclass
-class KeyValueBuffers:
-    """Keys and values of all rows: prompts end at column P, so every row's next token goes to the same column.
-
-    Until `decoding`, a forward is the prefill: it attends along the packed row and fills the buffers.
-    """
-
-    packed: Packed
-    group_size: int
-    decoding: bool = False
-    column: int = 0
-    visible: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
-    """[rows, 1, 1, columns]: False left of a prompt that is shorter than the longest."""
-    keys: list[Tensor] = field(default_factory=list)
-    values: list[Tensor] = field(default_factory=list)
-
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-        """Prefill: fill the buffers of this layer. Decoding: append one column, attend to all so far."""
-        if not self.decoding:
-            self.keys.append(self._spread(key))
-            self.values.append(self._spread(value))
-            return self.packed.view.attend(layer, query, key, value, scaling)
-        end = self.column + 1
-        if end > self.keys[layer].shape[2]:
-            self._grow(layer)
-        self.keys[layer][:, :, self.column : end] = key
-        self.values[layer][:, :, self.column : end] = value
-        k, v = self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
-        mask = self.visible[..., :end]
-        return F.scaled_dot_product_attention(query, k, v, attn_mask=mask, scale=scaling, enable_gqa=True).transpose(
-            1, 2
-        )
-
-    def _grow(self, layer: int) -> None:
-        """Double the room for responses."""
-        more = self.keys[layer].shape[2] - self.prompt_columns
-        self.keys[layer] = F.pad(self.keys[layer], (0, 0, 0, more))
-        self.values[layer] = F.pad(self.values[layer], (0, 0, 0, more))
-        missing = self.keys[layer].shape[2] - self.visible.shape[-1]
-        self.visible = F.pad(self.visible, (0, missing), value=True)
-
-    def _spread(self, packed_states: Tensor) -> Tensor:
-        """[1, H, T, D] of the packed prompts to [rows, H, P + room, D], every prompt right-aligned and repeated."""
-        spans = [(s.start, s.start + s.lengths[0]) for s in self.packed.view.segments]
-        _, heads, _, size = packed_states.shape
-        shape = (len(spans), self.group_size, heads, self.prompt_columns + ROOM, size)
-        buffer = packed_states.new_zeros(shape)
-        for group, (start, end) in enumerate(spans):
-            buffer[group, :, :, self.prompt_columns - (end - start) : self.prompt_columns] = packed_states[
-                0, :, start:end
-            ]
-        return buffer.flatten(0, 1)
-
-    @property
-    def prompt_columns(self) -> int:
-        """Columns the longest prompt takes."""
-        return max(s.lengths[0] for s in self.packed.view.segments)
-
-    def start_decoding(self) -> None:
-        """The prompts are in the buffers; hide the columns left of the shorter ones."""
-        lengths = torch.tensor([s.lengths[0] for s in self.packed.view.segments], device=self.keys[0].device)
-        columns = torch.arange(self.prompt_columns + ROOM, device=lengths.device)
-        visible = columns >= self.prompt_columns - lengths.repeat_interleave(self.group_size)[:, None]
-        self.visible = visible[:, None, None]
-        self.column = self.prompt_columns
-        self.decoding = True
-
-    def keep(self, rows: Tensor) -> None:
-        """Drop finished rows."""
-        self.keys = [k[rows] for k in self.keys]
-        self.values = [v[rows] for v in self.values]
-        self.visible = self.visible[rows]
 
 
 class Chooser(Protocol):
@@ -111,6 +38,11 @@ class Chooser(Protocol):
         ...
 
 
+def _precise_head(policy: Policy) -> Tensor:
+    """The head in the type its logits are computed in, so that not every token casts it anew."""
+    return policy.head.detach().to(torch.promote_types(policy.head.dtype, torch.float32))
+
+
 class PolicyDraws:
     """Draws from the policy itself at a temperature, all rows from one generator: rollouts to train on.
 
@@ -118,14 +50,14 @@ class PolicyDraws:
     """
 
     def __init__(self, policy: Policy, temperature: float, seed: int) -> None:
-        self.policy = policy
+        self.head = _precise_head(policy)
         self.temperature = temperature
         self.generator = torch.Generator(policy.device).manual_seed(seed)
         self.unsampled = torch.tensor(policy.unsampled_token_ids, device=policy.device)
 
     def __call__(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """The next tokens."""
-        distribution = log_distribution(hidden, self.policy.head, self.temperature)
+        distribution = log_distribution(hidden, self.head, self.temperature)
         allowed = distribution.index_fill(-1, self.unsampled, -torch.inf)
         token = torch.multinomial(allowed.exp(), 1, generator=self.generator)
         return token[:, 0], distribution.gather(-1, token)[:, 0].float()
@@ -141,15 +73,15 @@ class SampledDraws:
     """
 
     def __init__(self, policy: Policy, sampling: Sampling, seeds: Sequence[int]) -> None:
-        self.policy = policy
+        self.head = _precise_head(policy)
         self.sampling = sampling
         self.draws = Draws(seeds)
         self.unsampled = torch.tensor(policy.unsampled_token_ids, device=policy.device)
-        self.seen = torch.zeros(len(seeds), len(policy.head), dtype=torch.bool, device=policy.device)
+        self.seen = torch.zeros(len(seeds), len(self.head), dtype=torch.bool, device=policy.device)
 
     def __call__(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """The next tokens."""
-        logits = log_distribution(hidden, self.policy.head, 1.0).index_fill(-1, self.unsampled, -torch.inf)
+        logits = log_distribution(hidden, self.head, 1.0).index_fill(-1, self.unsampled, -torch.inf)
         log_p = filtered_log_probs(logits, self.seen, self.sampling)
         token = drawn(log_p, self.draws.next().to(log_p.device))
         self.seen.scatter_(-1, token[:, None], True)
@@ -175,7 +107,8 @@ class LocalEngine:
     ) -> list[tuple[Rollout, ...]]:
         """Sample `group_size` responses of at most `max_new_tokens` tokens to every prompt."""
         chooser = PolicyDraws(self.policy, temperature, seed)
-        found = dict(self._decode(prompts, group_size, [max_new_tokens] * len(prompts), chooser))
+        with self.policy.merged():
+            found = dict(self._decode(prompts, group_size, [max_new_tokens] * len(prompts), chooser))
         rows = [found[row] for row in range(len(prompts) * group_size)]
         return [tuple(rows[i : i + group_size]) for i in range(0, len(rows), group_size)]
 
@@ -185,10 +118,11 @@ class LocalEngine:
         """One response to every prompt, each handed out with its prompt's place as soon as it ends.
 
         A response depends on its own seed alone, and is cut where the model's context ends; every prompt must be
-        shorter than that.
+        shorter than that. LoRA adapters stay merged until the last is taken.
         """
         limits = [min(sampling.max_new_tokens, self.policy.context - len(p.token_ids)) for p in prompts]
-        yield from self._decode(prompts, 1, limits, SampledDraws(self.policy, sampling, seeds))
+        with self.policy.merged():
+            yield from self._decode(prompts, 1, limits, SampledDraws(self.policy, sampling, seeds))
 
     @torch.no_grad()
     def _decode(
@@ -196,38 +130,55 @@ class LocalEngine:
     ) -> Iterator[tuple[int, Rollout]]:
         """The rollout of every row, as soon as it ends; a prompt's rows get at most its limit of tokens."""
         policy, device = self.policy, self.policy.device
-        packed = pack([(Sheaf(prompt, ()),) for prompt in prompts])
-        buffers = KeyValueBuffers(packed, group_size)
-        prompt_ends = torch.tensor([len(p.token_ids) for p in prompts], device=device).cumsum(0) - 1
-        hidden = policy.hidden(packed, view=buffers)[prompt_ends].repeat_interleave(group_size, 0)
-        buffers.start_decoding()
-
+        hidden, key_values = self._prefill(prompts, group_size)
         position = torch.tensor([p.next_position for p in prompts], device=device).repeat_interleave(group_size)
-        limit = torch.tensor(limits, device=device).repeat_interleave(group_size)
-        alive = torch.arange(len(position), device=device)
-        ids = torch.full((len(position), max(limits)), policy.end_token_id, device=device)
-        log_p = torch.zeros(ids.shape, device=device)
-        finished = torch.zeros(len(position), dtype=torch.bool, device=device)
-        for step in range(max(limits)):
-            token, log_p_token = chooser(hidden)
-            token = token.masked_fill(finished, policy.end_token_id)
-            ids[alive, step], log_p[alive, step] = token, log_p_token
-            ends = ~finished & ((token == policy.end_token_id) | (limit == step + 1))
-            for row in alive[ends].tolist():
-                yield row, self._rollout(ids[row, : step + 1].clone(), log_p[row, : step + 1].clone())
-            finished |= ends
-            if bool(finished.all()):
+        rows = [_Row(i, limits[i // group_size]) for i in range(len(hidden))]
+        while True:
+            token, log_p = chooser(hidden)
+            for row, token_id, log_p_token in zip(rows, token.tolist(), log_p.tolist(), strict=True):
+                if not row.is_finished:
+                    row.append(token_id, log_p_token, policy.end_token_id)
+                    if row.is_finished:
+                        yield row.number, self._rollout(row)
+            unfinished = [not row.is_finished for row in rows]
+            if not any(unfinished):
                 return
-            if (~finished).float().mean() < COMPACT_BELOW:
-                keep = ~finished
-                buffers.keep(keep)
+            if sum(unfinished) / len(rows) < COMPACT_BELOW:
+                keep = torch.tensor(unfinished, device=device)
+                key_values.keep(keep)
                 chooser.keep(keep)
-                alive, token, position, limit = alive[keep], token[keep], position[keep], limit[keep]
-                finished = finished[keep]
-            hidden = policy.decode(token[:, None], position, buffers)
-            buffers.column += 1
+                rows = [row for row in rows if not row.is_finished]
+                token, position = token[keep], position[keep]
+            key_values.begin_token()
+            hidden = policy.decode(token[:, None], position, key_values)
             position = position + 1
 
-    def _rollout(self, token_ids: Tensor, log_p: Tensor) -> Rollout:
-        text = self.policy.detokenise(token_ids.tolist())
-        return Rollout(token_ids, log_p, text, is_truncated=int(token_ids[-1]) != self.policy.end_token_id)
+    def _prefill(self, prompts: Sequence[EncodedPrompt], group_size: int) -> tuple[Tensor, KeyValues]:
+        """Final hidden states [rows, H] that predict the first tokens, and the prompts' keys and values."""
+        lengths = [len(p.token_ids) for p in prompts]
+        states = PromptStates(pack([(Sheaf(prompt, ()),) for prompt in prompts]))
+        last = torch.tensor(lengths, device=self.policy.device).cumsum(0) - 1
+        hidden = self.policy.hidden(states.packed, view=states)[last].repeat_interleave(group_size, 0)
+        return hidden, KeyValues(states.keys, states.values, lengths, group_size, ROOM)
+
+    def _rollout(self, row: "_Row") -> Rollout:
+        token_ids = torch.tensor(row.token_ids, device=self.policy.device)
+        log_p = torch.tensor(row.log_p, device=self.policy.device)
+        is_truncated = row.token_ids[-1] != self.policy.end_token_id
+        return Rollout(token_ids, log_p, self.policy.detokenise(row.token_ids), is_truncated)
+
+
+@dataclass
+class _Row:
+    """A response while it grows."""
+
+    number: int
+    limit: int
+    token_ids: list[int] = field(default_factory=list)
+    log_p: list[float] = field(default_factory=list)
+    is_finished: bool = False
+
+    def append(self, token_id: int, log_p: float, end_token_id: int) -> None:
+        self.token_ids.append(token_id)
+        self.log_p.append(log_p)
+        self.is_finished = token_id == end_token_id or len(self.token_ids) == self.limit
