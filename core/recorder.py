@@ -14,10 +14,11 @@ from types import TracebackType
 from typing import Self
 
 import duckdb
+import pyarrow as pa
 
 from core import runfile, spool
 from core.errors import InputError
-from core.runfile import FileHeldError, first_line, reading, writing
+from core.runfile import FileHeldError, Writer, first_line, reading, writing
 from core.schema import RunRow, Status, StepRecord, ValidationRow, VocabularyRow
 from core.spool import StepTables
 from core.turns import KeepWaiting, sole_writer, waiting_for
@@ -60,11 +61,15 @@ class Recorder:
         self._heartbeat = heartbeat
         self._pending: list[StepTables] = []
         self._error: InputError | None = None
+        """What could not be written; over as soon as it can."""
+        self._refusal: InputError | None = None
+        """A step that never can be."""
         self._is_spooling = False
         self._is_finished = False
         self._queue: queue.Queue[_Job] = queue.Queue(QUEUE_SIZE)
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._claim = _claim(self.path)
+        self._writer = Writer(self.path)
         self._thread.start()
 
     @classmethod
@@ -98,23 +103,26 @@ class Recorder:
         return recorder
 
     def write(self, record: StepRecord) -> None:
-        """Hand over a step; returns at once unless four steps wait already."""
-        with self._blocking():
-            self._enqueue(partial(self._accept, StepTables.from_record(record)))
+        """Hand over a step; returns at once unless four steps wait already.
+
+        The writer thread reads the record's rows, so what they are made from must stay as it is.
+        """
+        self._hand_over(record.step.step, partial(StepTables.from_record, record))
 
     def write_validation(self, step: int, rows: Sequence[ValidationRow]) -> None:
         """Hand over a validation that belongs to no training step, as that of step 0."""
-        with self._blocking():
-            self._enqueue(partial(self._accept, StepTables.from_validation(step, rows)))
+        self._hand_over(step, partial(StepTables.from_validation, step, rows))
 
     def flush(self) -> None:
         """Wait until every step handed over is on disk, in the file or in the spool."""
         with self._blocking():
+            self._raise_error()
             self._perform(self._retry)
 
     def discard_after(self, step: int) -> None:
         """Delete later steps, which a resumed run is going to repeat."""
         with self._blocking():
+            self._raise_error()
             self._perform(partial(self._discard_after, step))
 
     def finish(self, status: Status, reason: str | None = None) -> None:
@@ -122,7 +130,6 @@ class Recorder:
         if self._is_finished:
             return
         with self._blocking():
-            self._error = None
             self._perform(partial(self._conclude, status, reason))
 
     def __enter__(self) -> Self:
@@ -152,8 +159,12 @@ class Recorder:
         finally:
             self.seconds_blocked += time.perf_counter() - started
 
+    def _hand_over(self, step: int, tables: Callable[[], StepTables]) -> None:
+        with self._blocking():
+            self._raise_error()
+            self._enqueue(partial(self._accept, step, tables))
+
     def _enqueue(self, action: Callable[[], None]) -> _Job:
-        self._raise_error()
         job = _Job(action)
         while True:
             self._check_alive()
@@ -168,7 +179,8 @@ class Recorder:
         self._raise_error()
 
     def _raise_error(self) -> None:
-        error, self._error = self._error, None
+        error = self._refusal or self._error
+        self._refusal = self._error = None
         if error is not None:
             raise error
 
@@ -200,8 +212,15 @@ class Recorder:
             f"make room or give permission, then go on with --resume {self.folder}"
         )
 
-    def _accept(self, step: StepTables) -> None:
-        self._pending.append(step)
+    def _accept(self, step: int, tables: Callable[[], StepTables]) -> None:
+        try:
+            self._pending.append(tables())
+        except pa.ArrowInvalid as error:
+            self._refusal = InputError(
+                f"step {step} does not fit {self.path}: {first_line(error)}; earlier steps are safe; change the "
+                f"setting that it comes from, then go on with --resume {self.folder}"
+            )
+            return
         self._store()
 
     def _retry(self) -> None:
@@ -212,7 +231,8 @@ class Recorder:
         """Write what waits, in order, with a sign of life; into the spool when the file is held."""
         files = spool.waiting(self.folder)
         try:
-            with writing(self.path, self._keep_waiting(bool(files), bool(self._pending or ending))) as connection:
+            keep_waiting = self._keep_waiting(bool(files), bool(self._pending or ending))
+            with self._writer.writing(keep_waiting) as connection:
                 for step in chain(map(spool.load, files), self._pending):
                     runfile.replace_step(connection, step)
                 runfile.mark(connection, *(ending or ("running", None)))
@@ -252,19 +272,22 @@ class Recorder:
     def _discard_after(self, step: int) -> None:
         files = [file for file in spool.waiting(self.folder) if spool.step_of(file) > step]
         spool.remove(self.folder, files)
-        with writing(self.path, waiting_for(self._patience)) as connection:
+        with self._writer.writing(waiting_for(self._patience)) as connection:
             runfile.discard_after(connection, step)
 
     def _conclude(self, status: Status, reason: str | None) -> None:
         self._is_finished = True
+        if self._refusal is not None:
+            status, reason = "failed", str(self._refusal)
         try:
             self._store((status, reason))
         except (duckdb.Error, OSError, InputError):
             # where a whole step finds no room, the status still may
-            with suppress(duckdb.Error, OSError, InputError), writing(self.path, waiting_for(0)) as connection:
+            with suppress(duckdb.Error, OSError, InputError), self._writer.writing(waiting_for(0)) as connection:
                 runfile.mark(connection, status, reason)
             raise
         finally:
+            self._writer.close()
             self._claim.close()
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -30,7 +31,14 @@ WRITER: Config = HARDENED | {"threads": "1", "storage_compatibility_version": "v
 
 STEP_TABLES = ("steps", "groups", "rollouts", "tokens", "validation")
 
+SIDE_FILES = (".wal", ".wal.checkpoint", ".wal.recovery")
+"""DuckDB's own, beside a file that is being written."""
+
+ATTACHED = "run_file"
+"""What a file that is being written to is called in its writer's DuckDB."""
+
 Turn = Callable[[Path, KeepWaiting], AbstractContextManager[None]]
+Connect = Callable[[], duckdb.DuckDBPyConnection]
 
 
 class FileHeldError(InputError):
@@ -45,9 +53,19 @@ def reading(path: Path, patience: float = 10.0, kind: FileKind = RUN_FILE) -> It
         InputError: no file of this kind, a newer one, one that holds anything but our tables and macros, or one held
             by a writer for all of ``patience`` seconds.
     """
-    with _opened(path, read_turn, waiting_for(patience), kind, read_only=True) as connection:
+    connect = partial(_connect_reading, path, kind)
+    with _opened(path, read_turn, waiting_for(patience), connect) as connection:
         _check(connection, path, kind)
         yield connection
+
+
+def _connect_reading(path: Path, kind: FileKind) -> duckdb.DuckDBPyConnection:
+    try:
+        return duckdb.connect(path, read_only=True, config=READER)
+    except duckdb.Error as error:
+        if _held(path, error):
+            raise
+        raise InputError(f"{path} cannot be read as {kind.noun}: {first_line(error)}") from error
 
 
 @contextmanager
@@ -57,30 +75,79 @@ def writing(path: Path, keep_waiting: KeepWaiting, kind: FileKind = RUN_FILE) ->
     Raises:
         FileHeldError: somebody else held the file until waiting ended.
     """
-    with _opened(path, write_turn, keep_waiting, kind, read_only=False) as connection:
+    with _opened(path, write_turn, keep_waiting, partial(duckdb.connect, path, config=WRITER)) as connection:
         yield connection
         connection.execute("CHECKPOINT")
+    _check_merged(path)
+
+
+class Writer:
+    """Writes to one file many times; in between the file is free for others.
+
+    It keeps one DuckDB and attaches the file for each write: starting a DuckDB costs more than writing a step.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._database: duckdb.DuckDBPyConnection | None = None
+
+    @contextmanager
+    def writing(self, keep_waiting: KeepWaiting) -> Iterator[duckdb.DuckDBPyConnection]:
+        """As the function `writing`."""
+        with _opened(self.path, write_turn, keep_waiting, self._attach) as connection, ExitStack() as if_it_fails:
+            if_it_fails.callback(self.close)  # what a failed write left in memory must not be met by the next
+            yield connection
+            connection.execute("CHECKPOINT")
+            connection.execute("USE memory")
+            connection.execute(f"DETACH {ATTACHED}")
+            if_it_fails.pop_all()
+        _check_merged(self.path)
+
+    def _attach(self) -> duckdb.DuckDBPyConnection:
+        path = self.path.absolute()
+        if self._database is None:
+            self._database = _confined(path)
+        quoted = str(path).replace("'", "''")
+        self._database.execute(f"ATTACH '{quoted}' AS {ATTACHED}")
+        connection = self._database.cursor()
+        connection.execute(f"USE {ATTACHED}")
+        return connection
+
+    def close(self) -> None:
+        """End the DuckDB; the next write starts another."""
+        if self._database is not None:
+            self._database.close()
+        self._database = None
+
+
+def _confined(path: Path) -> duckdb.DuckDBPyConnection:
+    """A DuckDB as hardened as all of ours, that may attach one file."""
+    last = {"enable_external_access", "lock_configuration"}  # no path is allowed after these
+    database = duckdb.connect(config={name: value for name, value in WRITER.items() if name not in last})
+    database.execute("SET allowed_paths = ?", [[f"{path}{side}" for side in ("", *SIDE_FILES)]])
+    database.execute("SET enable_external_access = false")
+    database.execute("SET lock_configuration = true")
+    return database
+
+
+def _check_merged(path: Path) -> None:
     log = path.with_name(f"{path.name}.wal")
     if log.exists():
         raise OSError(f"{log.name} could not be merged into {path.name}")
 
 
 @contextmanager
-def _opened(
-    path: Path, turn: Turn, keep_waiting: KeepWaiting, kind: FileKind, *, read_only: bool
-) -> Iterator[duckdb.DuckDBPyConnection]:
+def _opened(path: Path, turn: Turn, keep_waiting: KeepWaiting, connect: Connect) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection in a turn of its own, tried again while somebody else has the file and waiting goes on."""
     while True:
-        with ExitStack() as stack:
-            stack.enter_context(turn(path, keep_waiting))
+        with turn(path, keep_waiting):
             try:
-                connection = duckdb.connect(path, read_only=read_only, config=READER if read_only else WRITER)
+                connection = connect()
             except duckdb.Error as error:
                 held = _held(path, error)
-                if held is None and not read_only:
-                    raise
                 if held is None:
-                    raise InputError(f"{path} cannot be read as {kind.noun}: {first_line(error)}") from error
-                failure: FileHeldError = held
+                    raise
+                failure = held
             else:
                 with connection:
                     yield connection
@@ -95,7 +162,7 @@ def _held(path: Path, error: duckdb.Error) -> FileHeldError | None:
     if "Could not set lock" in str(error):
         process = re.search(r"held in (.+? \(PID \d+\))", str(error))
         holder = process[1] if process else "another process"
-    elif "with a different configuration" in str(error):
+    elif "with a different configuration" in str(error) or "Unique file handle conflict" in str(error):
         holder = "this process"
     else:
         return None
@@ -160,10 +227,13 @@ def create_file(path: Path, kind: FileKind, rows: Mapping[str, Sequence[object]]
 def replace_step(connection: duckdb.DuckDBPyConnection, step: StepTables) -> None:
     """Put a step in the place of itself, in one transaction."""
     connection.begin()
+    there = "SELECT step FROM steps WHERE step = $1 UNION ALL SELECT step FROM validation WHERE step = $1"
+    is_new = connection.execute(there, [step.step]).fetchone() is None
     for table, rows in step.tables:
-        if table in STEP_TABLES:
+        if table in STEP_TABLES and not is_new:
             connection.execute(f"DELETE FROM {table} WHERE step = ?", [step.step])
-        insert(connection, table, rows)
+        if len(rows):
+            insert(connection, table, rows)
     mark(connection, "running", None)
     connection.commit()
 

@@ -194,12 +194,22 @@ def test_what_a_killed_creation_left_is_no_run(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == [FILE_NAME]
 
 
-def test_a_row_that_does_not_fit_is_told_at_once(tmp_path, recorder):
-    with pytest.raises(ValueError, match="65536 not in range"):
-        recorder.write(runs.step_record(1, n_rollouts=1, length=70_001))
-    recorder.write(runs.step_record(1))
+def test_a_step_that_does_not_fit_is_told_at_the_next_call_and_costs_no_other(tmp_path, recorder):
+    recorder.write(runs.step_record(1, n_rollouts=1, length=70_001))
+    with pytest.raises(InputError, match=r"step 1 does not fit .*65536 not in range.*--resume") as caught:
+        recorder.flush()
+    assert "\n" not in str(caught.value)
+    recorder.write(runs.step_record(2))
     recorder.flush()
-    assert query(tmp_path, "SELECT step FROM steps") == [(1,)]
+    assert query(tmp_path, "SELECT step FROM steps") == [(2,)]
+
+
+def test_a_step_that_does_not_fit_fails_a_run_that_ends_with_it(tmp_path):
+    recorder = Recorder.create(tmp_path, runs.run_row(), runs.VOCABULARY)
+    recorder.write(runs.step_record(1, n_rollouts=1, length=70_001))
+    with pytest.raises(InputError, match="step 1 does not fit"):
+        recorder.finish("finished")
+    assert query(tmp_path, "SELECT status, starts_with(reason, 'step 1 does not fit') FROM run") == [("failed", True)]
 
 
 def test_nothing_is_written_after_the_end(tmp_path, recorder):
