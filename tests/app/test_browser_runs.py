@@ -140,7 +140,7 @@ def test_a_run_left_by_its_trainer_is_stale(workbench, page):
 def test_a_run_without_teachers_says_so_in_its_figures(workbench, page):
     workbench.open(page, "", runs="blind")
     expect(row(page, "blind")).to_contain_text("GRPO")
-    expect(page.get_by_text(re.compile("no evidence", re.I)).first).to_be_visible()
+    expect(page.get_by_role("figure", name=re.compile("no evidence", re.I)).first).to_be_visible()
 
 
 def test_curve_click_opens_tokens(workbench, page):
