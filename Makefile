@@ -12,7 +12,7 @@ DEMO_RUNS := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 export HF_HUB_OFFLINE := 1
 export OMP_NUM_THREADS := 1
 
-.PHONY: setup chromium test app demo notebooks check format
+.PHONY: setup chromium test app demo notebooks bench check format
 
 setup: $(STAMP) chromium
 
@@ -46,6 +46,13 @@ format: setup
 # Their figures and tables go to notebooks/figures; the notebooks themselves stay as they are.
 notebooks: setup
 	cd notebooks && ../$(VENV)/bin/jupyter execute *.ipynb
+
+# Beside TRL, which nothing else needs. One after another: they measure CPU seconds, but memory is shared.
+bench: setup
+	$(PYTHON) -m pip install --quiet -e '.[bench]'
+	@status=0; for name in trainer scoring recorder engine; do \
+	  $(PYTHON) -m benchmarks.$$name || status=1; \
+	done; exit $$status
 
 app: setup
 	$(APP)
