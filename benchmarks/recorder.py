@@ -154,7 +154,7 @@ def report(step: Seconds, pocket: Cost, costs: list[Cost], console: Console) -> 
     """Print the tables; the four measures with a goal."""
     table = Table("step", "hand-over, ms", "own row, ms", "writer, ms", "ns a token", "bytes a token")
     for each in costs:
-        shown = [Seconds(*(1000 * x for x in (s.median, s.least, s.most)), s.n) for s in _threads(each)]
+        shown = [Seconds(1000 * s.median, 1000 * s.least, 1000 * s.most, s.n) for s in _threads(each)]
         name = f"{each.rollouts} x {each.length}"
         table.add_row(name, *map(str, shown), f"{each.ns_per_token:,.0f}", f"{each.bytes_per_token:.1f}")
     table.caption = f"median (least to most) of {pocket.writer.n}"
