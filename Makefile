@@ -50,6 +50,7 @@ notebooks: setup
 # Beside TRL, which nothing else needs. One after another: they measure CPU seconds, but memory is shared.
 bench: setup
 	$(PYTHON) -m pip install --quiet -e '.[bench]'
+	$(PYTHON) -m pytest tests/test_benchmarks_trainer.py
 	@status=0; for name in trainer scoring recorder engine; do \
 	  $(PYTHON) -m benchmarks.$$name || status=1; \
 	done; exit $$status

@@ -16,9 +16,9 @@ import torch
 from datasets import Dataset
 from transformers import PrinterCallback, ProgressCallback, Qwen3VLProcessor, TrainerCallback
 from transformers.utils.logging import set_verbosity_error
-from trl.trainer import utils as trl_utils
-from trl.trainer.grpo_config import GRPOConfig
-from trl.trainer.grpo_trainer import GRPOTrainer
+from trl.trainer import utils as trl_utils  # pyright: ignore[reportMissingImports]
+from trl.trainer.grpo_config import GRPOConfig  # pyright: ignore[reportMissingImports]
+from trl.trainer.grpo_trainer import GRPOTrainer  # pyright: ignore[reportMissingImports]
 
 from benchmarks.miniature import FIRST_WORD, build_model, with_adapters
 from benchmarks.words import TEMPLATE, WARM_UP, Meter, StepCost, Work, build_image_processor, build_tokenizer, reward_of
