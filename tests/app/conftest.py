@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 from app.exports import find_chromium
 from benchmarks.browser import PATIENCE_MS, chromium, serving, settle
 
-expect.set_options(timeout=15_000)  # two slow cores are shared with the other half of the tests
+expect.set_options(timeout=60_000)  # two slow cores are shared with the other half of the tests
 
 HERE = Path(__file__).parent
 runs = SimpleNamespace(**runpy.run_path(str(HERE / "run_files.py"), run_name="run_files"))
