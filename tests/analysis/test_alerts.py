@@ -122,11 +122,11 @@ def test_a_run_alone_or_without_validation_cannot_mismatch() -> None:
 def test_false_alarms_at_step_0_are_rare_however_many_runs_are_compared() -> None:
     draw = np.random.default_rng(0)
     alarms = 0
-    for _ in range(300):
+    for _ in range(100):
         shares = draw.binomial(256, 0.42, 8) / 256
         runs = [recording(seed=seed, accuracies=(share,), n=256) for seed, share in enumerate(shares)]
         alarms += bool(step_0_mismatch(runs))
-    assert alarms / 300 < 0.09
+    assert alarms / 100 < 0.09
 
 
 def test_every_run_has_an_entry() -> None:
