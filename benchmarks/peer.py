@@ -84,7 +84,25 @@ def build_peer(work: Work, folder: Path, steps: int, rows_per_pass: int) -> GRPO
         }
         for p in problems
     ]
-    arguments = GRPOConfig(
+
+    def rewards(completion_ids: list[list[int]], **_: Any) -> list[float | None]:
+        return [reward_of(token_ids) for token_ids in completion_ids]
+
+    trainer = GRPOTrainer(
+        model,
+        rewards,
+        args=_arguments(work, folder, steps, rows_per_pass),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=processor,
+    )
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    return trainer
+
+
+def _arguments(work: Work, folder: Path, steps: int, rows_per_pass: int) -> GRPOConfig:
+    """What ours is set to, in TRL's words."""
+    return GRPOConfig(
         output_dir=str(folder / "trl"),
         max_steps=steps,
         per_device_train_batch_size=rows_per_pass,
@@ -114,16 +132,6 @@ def build_peer(work: Work, folder: Path, steps: int, rows_per_pass: int) -> GRPO
         disable_tqdm=True,
         seed=work.seed,
     )
-
-    def rewards(completion_ids: list[list[int]], **_: Any) -> list[float | None]:
-        return [reward_of(token_ids) for token_ids in completion_ids]
-
-    trainer = GRPOTrainer(
-        model, rewards, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=processor
-    )
-    for callback in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(callback)
-    return trainer
 
 
 def measure(work: Work, folder: Path, steps: int, warm_up: int) -> dict[str, list[StepCost]]:

@@ -27,7 +27,6 @@ from benchmarks.measure import machine
 from benchmarks.miniature import IMAGE, MERGE, PATCH, VIDEO, VISION_END, VISION_START
 from benchmarks.shape import QWEN3_VL_2B, Shape
 from benchmarks.words import RIGHT, Parity, Work
-from core.errors import InputError
 from core.run import build_trainer
 from core.schema import StepRow
 
@@ -213,7 +212,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     given = parser.parse_args()
     if not torch.cuda.is_available():
-        raise InputError("torch finds no GPU, expected one with some 80 GB; without one see benchmarks.trainer")
+        parser.error("torch finds no GPU, expected one with some 80 GB; without one see benchmarks.trainer")
     console, found, rate = Console(stderr=given.json, width=160), [], matrix_rate()
     with tempfile.TemporaryDirectory() as temporary:
         folder, size = Path(temporary), replace(Work().size, vocabulary=QWEN3_VL_2B.vocabulary)

@@ -246,7 +246,7 @@ def main() -> int:
         print(json.dumps({method: [dataclasses.asdict(cost) for cost in costs] for method, costs in found.items()}))
         return 0
     if importlib.util.find_spec("trl") is None:
-        raise InputError("trl is not installed, expected 1.16; run pip install -e '.[bench]'")
+        parser.error("trl is not installed, expected 1.16; run pip install -e '.[bench]'")
     console = Console(stderr=given.json)
     told = machine() | {"trl": version("trl")}
     found = measure(given.image_tokens, given.rounds, given.steps, console)
